@@ -1,0 +1,44 @@
+package authz
+
+import (
+	"time"
+
+	"tollgate/authz/limit"
+)
+
+// Admission is what a check allowed and reserved: all that its settlement, on
+// any replica and after any restart, needs to know. It is written down before
+// the request goes on (Journal) and travels with it (Token).
+type Admission struct {
+	ID        string // a UUIDv7; the event's id and requestId
+	Replica   string // the owner, which alone may close it
+	Workspace string
+	Key       string // the key's id
+	User      string // of a personal key
+
+	ExternalID string
+	Labels     []Label // of workspace, user and key, joined
+	Tags       []Label // caller's headers, by settings.tagHeaders
+
+	Model           string
+	Dialect         string
+	ClientRequestID string
+	TraceParent     string
+	Stream          bool
+	RatesVersion    uint64
+
+	Start    time.Time // microseconds, UTC
+	Deadline time.Time // when the sweep may close it: the route's maxDuration + 2 min
+
+	// Reserved is what the limits hold for it.
+	Reserved limit.Grant
+	// InputEstimate and OutputEstimate are what was reserved for prompt and
+	// answer, in tokens.
+	InputEstimate, OutputEstimate int64
+	// ModelLimit is the pattern of the plan's perModel limit that was counted,
+	// "" if none.
+	ModelLimit string
+}
+
+// Label is a name and its value.
+type Label struct{ Name, Value string }

@@ -1,0 +1,104 @@
+// Package dialect is how a service speaks: which paths it has, how a key is
+// presented, where a request names its model, and how a refusal is written.
+//
+// A dialect is data (see Dialect); the code here reads any request by any of
+// them. It does no I/O and keeps nothing. What it reads must be what the
+// upstream reads: where two readers could differ (a member twice, a second
+// credential, a body that isn't what its content type says), the request is
+// refused.
+package dialect
+
+import (
+	"time"
+
+	"tollgate/authz/key"
+	"tollgate/authz/reason"
+)
+
+// Header is one header field as it came: the name in lower case, a repeated
+// field once per line.
+type Header struct{ Name, Value string }
+
+// Request is all that a decision may know of an HTTP request. Whoever speaks to
+// the proxy fills it; strings and Body may alias the caller's buffer and are
+// not kept beyond the call.
+type Request struct {
+	Method string
+	Path   string // :path, with the query, as the proxy will forward it
+	Host   string
+	// Headers has at least every header for which Wanted is true.
+	Headers []Header
+	// Body is the whole body. It is nil while HeadersOnly.
+	Body []byte
+	// HeadersOnly marks the first look at a request whose body the proxy has
+	// not read yet: route, key and state are checked, nothing is reserved.
+	HeadersOnly bool
+}
+
+// Span is a half-open range of bytes in a body.
+type Span struct{ Start, End int }
+
+// Call is what a request asks for, once read.
+type Call struct {
+	Dialect *Dialect
+	Path    *Path
+	Action  key.Action
+	// Answer is what Tollgate answers by itself; AnswerNone: it goes upstream.
+	Answer Answer
+	// Model is the id that the request names, "" where the path needs none.
+	Model string
+	// ModelAt is the JSON string (with its quotes) that named the model in a
+	// JSON body; zero elsewhere.
+	ModelAt Span
+	Stream  bool
+	// MaxOutput is the most tokens an answer may have, as the request says;
+	// 0 where it does not.
+	MaxOutput int64
+	// Choices is how many answers the request wants (n, best_of), at least 1.
+	Choices int64
+	// PromptBytes is how many bytes of text the prompt has: what an estimate of
+	// its tokens starts from.
+	PromptBytes int64
+	// IncludeUsage tells what a streaming OpenAI request says of
+	// stream_options.include_usage, and where: see UsageOption.
+	IncludeUsage UsageOption
+}
+
+// UsageOption is where a streaming JSON request stands on
+// stream_options.include_usage, for the edit that turns it on.
+type UsageOption struct {
+	Asked bool // true stands there already
+	// Value is the JSON value to replace: of include_usage, of stream_options
+	// where that is null, or of an object to extend; empty when there is no
+	// stream_options at all.
+	Value Span
+	// Insert is the offset just after the "{" that a missing member goes
+	// behind: of stream_options if InOptions, else of the whole body.
+	Insert    int
+	InOptions bool
+	// Empty says that the object at Insert has no members yet.
+	Empty bool
+}
+
+// Refusal is why a request was turned away, for Dialect.Refuse.
+type Refusal struct {
+	Reason reason.Reason
+	// Detail says what exactly was wrong, in a sentence for the caller, where
+	// the reason's own sentence does not. It never repeats a presented key.
+	Detail string
+	// Param is the request's field at fault, "" where there is none.
+	Param string
+	// Model is the id that the request named.
+	Model string
+	// RetryAfter is how long to wait; 0 where the reason has no time.
+	RetryAfter time.Duration
+	// RequestID is the admission's, also told in x-request-id.
+	RequestID string
+}
+
+// Response is an answer that Tollgate gives by itself.
+type Response struct {
+	Status  int
+	Headers []Header
+	Body    []byte
+}

@@ -1,0 +1,93 @@
+// Package limit counts requests, tokens and concurrent requests per key, user,
+// workspace and model. The algorithm (Window) is pure; Local keeps counters for
+// one replica. Nothing here reads a clock: now is an argument.
+package limit
+
+import (
+	"time"
+
+	"tollgate/authz/reason"
+)
+
+// Scope is what a limit applies to.
+type Scope uint8
+
+// The scopes, in the order in which counters are locked.
+const (
+	Key Scope = iota
+	User
+	Workspace
+	Model // of a workspace
+	Scopes
+)
+
+// String is the scope's name for people: "key", "user", "workspace", "model".
+func (s Scope) String() string { return [...]string{"key", "user", "workspace", "model", "none"}[s] }
+
+// Set is a set of scopes, a bit each.
+type Set uint8
+
+// Has reports whether s is in the set.
+func (t Set) Has(s Scope) bool { return t&(1<<s) != 0 }
+
+// Demand is the limits of one scope that bind a request. A limit of 0 is none.
+type Demand struct {
+	Scope Scope
+	// Tenant and Name are the counter's identity: for Key the key's id, for
+	// User, Workspace and Model the workspace's id with the user's, nothing, and
+	// the model's (or its pattern in the plan). Two strings, so that nobody has
+	// to join them on the request path.
+	Tenant, Name string
+	// Requests and Tokens are per 60 seconds, Concurrent at any time.
+	Requests, Tokens, Concurrent int64
+}
+
+// State is where a caller stands with one kind of limit: the tightest of all
+// scopes (least remaining). Limit 0 means there is none.
+type State struct {
+	Limit, Remaining int64
+	Reset            time.Duration // until all of it is there again
+}
+
+// Verdict is the outcome of a reservation. The zero Reason means that it was
+// made.
+type Verdict struct {
+	Reason reason.Reason
+	Scope  Scope         // whose limit refused
+	Limit  int64         // that limit
+	Wait   time.Duration // until the same request could pass, if nothing else changes; 0: not known
+	// Counted are the scopes that now hold the reservation.
+	Counted Set
+	// Requests and Tokens include what was just reserved.
+	Requests, Tokens State
+}
+
+// Grant is a reservation that was made, as its admission remembers it.
+type Grant struct {
+	At      time.Time // the now of the reservation
+	Tokens  int64     // reserved
+	Counted Set
+}
+
+// A Limiter reserves before a request goes out and settles when it is done.
+// All methods are safe for concurrent use and none blocks on I/O.
+//
+// Today's implementation is Local. The one that replicas share stands behind
+// the same methods: memory only on the request path.
+type Limiter interface {
+	// Reserve takes one request, tokens tokens and one concurrency slot from
+	// every demand that has the limit, or nothing at all. Demands are in order
+	// of Scope, one per scope.
+	Reserve(now time.Time, demands []Demand, tokens int64, v *Verdict)
+	// Peek is Reserve without taking anything.
+	Peek(now time.Time, demands []Demand, tokens int64, v *Verdict)
+	// Settle ends a grant once: the slot comes back; of the tokens, what was
+	// not used comes back while its window is open, and what was overused
+	// counts from now. It takes the same demands as Reserve did; their limits
+	// don't matter. used < 0 means that the request was never sent: then its
+	// place under the request limits comes back too.
+	Settle(now time.Time, demands []Demand, g Grant, used int64)
+	// Restore takes a grant again after a restart, whatever the limits: the
+	// slot, and what falls into the last 60 seconds.
+	Restore(now time.Time, demands []Demand, g Grant)
+}

@@ -1,0 +1,60 @@
+package authz
+
+import "time"
+
+// Outcome is how an admitted request ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Completed     Outcome = "completed"
+	ClientClosed  Outcome = "client_closed"
+	UpstreamError Outcome = "upstream_error"
+	NotSent       Outcome = "not_sent"
+	Unknown       Outcome = "unknown"
+)
+
+// Measurement is how the figures of a usage record came about.
+type Measurement string
+
+// The measurements.
+const (
+	Reported  Measurement = "reported"  // the upstream said so
+	Estimated Measurement = "estimated" // from what passed
+	None      Measurement = "none"      // nobody came back to tell
+)
+
+// Tokens are counts of tokens. Input includes CacheRead and CacheCreation;
+// Output includes Reasoning.
+type Tokens struct {
+	Input, CacheRead, CacheCreation, Output, Reasoning int64
+}
+
+// Observation is what the proxy saw of a request by the time its stream was
+// done.
+type Observation struct {
+	Status    int           // of the answer; 0: none was sent
+	Flags     string        // Envoy's response flags, comma separated; "" or "-": none
+	Duration  time.Duration // of the whole stream
+	FirstByte time.Duration // to the first byte of the answer; 0: unknown
+	Upstream  string        // host that was tried, "" if none
+	// Reported says that the upstream stated Tokens (zero is a statement too).
+	Reported bool
+	Tokens   Tokens
+	// Events and Bytes are what passed of the answer's body; Complete says that
+	// its end was seen.
+	Events, Bytes int64
+	Complete      bool
+}
+
+// Usage is what became of an admission: the content of its one usage event.
+type Usage struct {
+	Admission   *Admission
+	Outcome     Outcome
+	Measurement Measurement
+	Status      int
+	Tokens      Tokens
+	Duration    time.Duration
+	FirstByte   time.Duration
+	Upstream    string
+}
