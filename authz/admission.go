@@ -35,9 +35,37 @@ type Admission struct {
 	// InputEstimate and OutputEstimate are what was reserved for prompt and
 	// answer, in tokens.
 	InputEstimate, OutputEstimate int64
+	// PromptBytes is how much text the prompt had, to learn from.
+	PromptBytes int64
 	// ModelLimit is the pattern of the plan's perModel limit that was counted,
 	// "" if none.
 	ModelLimit string
+}
+
+// demands names the counters that the admission holds, without their limits, in
+// the order of their scopes. It appends to d.
+func (a *Admission) demands(d []limit.Demand) []limit.Demand {
+	return demands(d, a.Reserved.Counted, a.Key, a.User, a.Workspace, a.ModelLimit)
+}
+
+// demands is the one place that says which counter a scope has.
+func demands(d []limit.Demand, scopes limit.Set, keyID, user, workspace, model string) []limit.Demand {
+	for s := range limit.Scopes {
+		if !scopes.Has(s) {
+			continue
+		}
+		switch s {
+		case limit.Key:
+			d = append(d, limit.Demand{Scope: s, Tenant: keyID})
+		case limit.User:
+			d = append(d, limit.Demand{Scope: s, Tenant: workspace, Name: user})
+		case limit.Workspace:
+			d = append(d, limit.Demand{Scope: s, Tenant: workspace})
+		case limit.Model:
+			d = append(d, limit.Demand{Scope: s, Tenant: workspace, Name: model})
+		}
+	}
+	return d
 }
 
 // Label is a name and its value.

@@ -1,0 +1,152 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"tollgate/authz/limit"
+)
+
+// Ledger is where admissions are written down. It is implemented on a disk; its
+// methods are safe for concurrent use.
+type Ledger interface {
+	// Admit writes an admission down before the request goes on. written is the
+	// admission's AppendBinary form and is not kept. It must not wait for more
+	// than a memory write, but for at most 20 ms when a file has to be made. An
+	// error means that nothing was written: the request must not go on.
+	Admit(a *Admission, written []byte) error
+	// Close ends an admission with its usage event, durably, and reports
+	// whether it did: false means that the admission was closed before. An
+	// error means that it is still open; try again.
+	Close(u *Usage) (bool, error)
+}
+
+// Settler closes admissions with what became of them. Use New… of the wiring;
+// all fields but Unverified are needed. It is safe for concurrent use.
+type Settler struct {
+	Replica   string
+	Sealer    *Sealer
+	Ledger    Ledger
+	Limits    limit.Limiter
+	Estimator *Estimator
+	// Dropped is told of each settlement that was not taken: why is "token",
+	// "foreign" or "closed". nil: nobody is told.
+	Dropped func(why string)
+}
+
+// ErrRetry means that a settlement could not be written down now. The proxy
+// should bring it again.
+var ErrRetry = errors.New("the settlement can't be written down now")
+
+// Settle closes the admission of a token. A token that doesn't verify, and an
+// admission that is closed already, are dropped and counted: bringing them again
+// would not help. The only error is ErrRetry.
+func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Observation) error {
+	a, err := s.Sealer.Open(token)
+	if err != nil {
+		s.drop("token")
+		return nil
+	}
+	if a.Replica != s.Replica {
+		s.drop("foreign")
+		return nil
+	}
+	return s.close(now, Measure(a, o, s.Estimator), o.Events)
+}
+
+// Abandon closes an admission that nobody will settle any more: the sweep's, or
+// one whose proxy is known to be gone.
+func (s *Settler) Abandon(now time.Time, a *Admission) error {
+	return s.close(now, &Usage{Admission: a, Outcome: Unknown, Measurement: None}, 0)
+}
+
+func (s *Settler) close(now time.Time, u *Usage, events int64) error {
+	first, err := s.Ledger.Close(u)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRetry, err)
+	}
+	if !first {
+		s.drop("closed")
+		return nil
+	}
+	a := u.Admission
+	var scratch [limit.Scopes]limit.Demand
+	s.Limits.Settle(now, a.demands(scratch[:0]), a.Reserved, counted(u))
+	if u.Measurement == Reported && u.Outcome == Completed {
+		s.Estimator.Learn(a.Model, a.PromptBytes, u.Tokens, events)
+	}
+	return nil
+}
+
+func (s *Settler) drop(why string) {
+	if s.Dropped != nil {
+		s.Dropped(why)
+	}
+}
+
+// counted is what a usage counts against token limits; -1: the request was never
+// sent, so it does not count as a request either. What nobody measured counts as
+// it was reserved: the safe side.
+func counted(u *Usage) int64 {
+	switch {
+	case u.Outcome == NotSent:
+		return -1
+	case u.Measurement == None:
+		return u.Admission.Reserved.Tokens
+	}
+	return u.Tokens.Input + u.Tokens.Output
+}
+
+// Measure says what became of an admission, from what the proxy saw.
+func Measure(a *Admission, o Observation, e *Estimator) *Usage {
+	u := &Usage{
+		Admission: a, Status: o.Status, Duration: o.Duration, FirstByte: o.FirstByte,
+		Upstream: o.Upstream, Outcome: outcome(&o),
+	}
+	switch {
+	case u.Outcome == NotSent:
+		u.Measurement, u.Upstream = Estimated, ""
+	case o.Reported:
+		u.Measurement, u.Tokens = Reported, o.Tokens
+	case u.Outcome == UpstreamError && o.Events == 0, u.Outcome == Completed && o.Status >= 400:
+		// An error instead of an answer, and no usage stated with it: nothing
+		// was used that anybody knows of.
+		u.Measurement = Estimated
+	default:
+		u.Measurement = Estimated
+		u.Tokens.Input = a.InputEstimate
+		u.Tokens.Output = e.Streamed(a.Model, o.Events)
+		if o.Events == 0 && a.OutputEstimate > 0 {
+			// A whole answer in one piece, cut off or without usage: its text
+			// can't have had more tokens than were reserved for it.
+			u.Tokens.Output = min(int64(float64(o.Bytes)*firstTokensPerByte), a.OutputEstimate)
+		}
+	}
+	return u
+}
+
+// outcome reads Envoy's response flags first (they say who ended the stream),
+// then the status. The flags: docs of Envoy's access log, %RESPONSE_FLAGS%.
+func outcome(o *Observation) Outcome {
+	upstreamFailed := false
+	for flag := range strings.SplitSeq(o.Flags, ",") {
+		switch flag {
+		case "UF", "NC", "NR", "UH", "UO":
+			return NotSent // no connection, cluster, route or healthy host; circuit open
+		case "DC":
+			return ClientClosed
+		case "UC", "UR", "UT", "LR", "UPE", "URX", "SI", "UMSDR", "DPE", "OM":
+			upstreamFailed = true
+		}
+	}
+	if upstreamFailed || o.Status >= 500 {
+		return UpstreamError
+	}
+	if o.Status == 0 {
+		return ClientClosed // the stream ended before any answer
+	}
+	return Completed
+}
