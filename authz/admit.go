@@ -1,0 +1,278 @@
+package authz
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tollgate/authz/dialect"
+	"tollgate/authz/key"
+	"tollgate/authz/limit"
+	"tollgate/authz/reason"
+)
+
+// admit reserves, writes the admission down and fills in the decision: the last
+// step, after which the request goes on. A request that is refused here has used
+// up nothing.
+func (c *check) admit() bool {
+	a := c.admission()
+	var scratch [limit.Scopes]limit.Demand
+	demands := c.limits(scratch[:0], a)
+	tokens, ok := c.reservation(a, demands)
+	if !ok {
+		return c.refuse(reason.TokenRequestTooLarge)
+	}
+	var v limit.Verdict
+	c.Limits.Reserve(c.now, demands, tokens, &v)
+	c.d.ResponseHeaders = appendLimits(c.d.ResponseHeaders, &v)
+	if v.Reason != reason.None {
+		c.why.RetryAfter = v.Wait
+		c.why.Detail = limitSentence(&v)
+		return c.refuse(v.Reason)
+	}
+	a.Reserved = limit.Grant{At: a.Start, Tokens: tokens, Counted: v.Counted}
+
+	var buf [512]byte
+	written := a.AppendBinary(buf[:0])
+	if err := c.Ledger.Admit(a, written); err != nil {
+		c.Limits.Settle(c.now, demands, a.Reserved, -1)
+		c.d.ResponseHeaders = nil
+		return c.refuse(reason.Unavailable)
+	}
+	if c.Used != nil {
+		c.Used(a.Key, c.now)
+	}
+	c.d.Admission = a
+	c.d.Token = c.Sealer.Seal(written)
+	c.forward(a)
+	return true
+}
+
+// admission is what is known of it before anything is reserved.
+func (c *check) admission() *Admission {
+	start := c.now.UTC().Truncate(time.Microsecond)
+	a := &Admission{
+		ID: c.id, Replica: c.Replica, Workspace: c.workspace.ID, Key: c.record.ID, User: c.record.User,
+		ExternalID: c.workspace.ExternalID, Labels: c.labels(), Tags: c.tags(),
+		Dialect: c.call.Dialect.Name, Stream: c.call.Stream, RatesVersion: c.tables.Version,
+		Start: start, Deadline: start.Add(c.route.MaxDuration + sweepGrace),
+		PromptBytes: c.call.PromptBytes,
+	}
+	if c.model != nil {
+		a.Model = c.model.ID
+	}
+	for i := range c.req.Headers {
+		switch h := &c.req.Headers[i]; h.Name {
+		case "x-client-request-id":
+			a.ClientRequestID = bounded(h.Value)
+		case "traceparent":
+			a.TraceParent = bounded(h.Value)
+		}
+	}
+	return a
+}
+
+// maxKept bounds what is kept of one header of the caller.
+const maxKept = 256
+
+// bounded is a copy of a caller's header that may be kept: not the request's
+// memory, no more than maxKept bytes.
+func bounded(s string) string {
+	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), maxKept)], ""))
+}
+
+// labels are those of the workspace, the user and the key; what is nearer to the
+// key wins.
+func (c *check) labels() []Label {
+	n := len(c.workspace.Labels) + len(c.record.Labels)
+	if c.user != nil {
+		n += len(c.user.Labels)
+	}
+	if n == 0 {
+		return nil
+	}
+	var labels []Label
+	add := func(from map[string]string) {
+		for name, value := range from {
+			labels = setLabel(labels, name, value)
+		}
+	}
+	add(c.workspace.Labels)
+	if c.user != nil {
+		add(c.user.Labels)
+	}
+	add(c.record.Labels)
+	slices.SortFunc(labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	return labels
+}
+
+func setLabel(labels []Label, name, value string) []Label {
+	for i := range labels {
+		if labels[i].Name == name {
+			labels[i].Value = value
+			return labels
+		}
+	}
+	return append(labels, Label{Name: name, Value: value})
+}
+
+func (c *check) tags() []Label {
+	var tags []Label
+	for _, name := range c.tables.Settings.TagHeaders {
+		for i := range c.req.Headers {
+			if c.req.Headers[i].Name == name {
+				tags = append(tags, Label{Name: name, Value: bounded(c.req.Headers[i].Value)})
+				break
+			}
+		}
+	}
+	return tags
+}
+
+// limits are the demands of every scope that has a limit. It notes in a which of
+// the plan's model limits applies.
+func (c *check) limits(d []limit.Demand, a *Admission) []limit.Demand {
+	plan := c.workspace.Plan
+	var of [limit.Scopes]key.Limits
+	of[limit.Key] = own(c.record.Limits, plan.PerKey)
+	if a.User != "" {
+		of[limit.User] = plan.PerUser
+	}
+	of[limit.Workspace] = plan.PerWorkspace
+	a.ModelLimit, of[limit.Model] = plan.ModelLimits(a.Model)
+	var scopes limit.Set
+	for s := range of {
+		if of[s] != (key.Limits{}) {
+			scopes |= 1 << s
+		}
+	}
+	d = demands(d, scopes, a.Key, a.User, a.Workspace, a.ModelLimit)
+	for i := range d {
+		l := &of[d[i].Scope]
+		d[i].Requests, d[i].Tokens, d[i].Concurrent = l.RequestsPerMinute, l.TokensPerMinute, l.ConcurrentRequests
+	}
+	return d
+}
+
+// own is what binds one key: its own limit of a kind where it has one (whoever
+// sets it above the plan's may do so), else the plan's.
+func own(own, plan key.Limits) key.Limits {
+	return key.Limits{
+		RequestsPerMinute:  cmp.Or(own.RequestsPerMinute, plan.RequestsPerMinute),
+		TokensPerMinute:    cmp.Or(own.TokensPerMinute, plan.TokensPerMinute),
+		ConcurrentRequests: cmp.Or(own.ConcurrentRequests, plan.ConcurrentRequests),
+	}
+}
+
+// reservation is how many tokens a request may use: the prompt's estimate and,
+// for each answer that it wants, the maximum that it names. Where it names none,
+// what answers of this model usually have; that is our guess and not the
+// caller's wish, so it is cut to what the tightest limit could ever give rather
+// than refused for ever. ok is false where what the caller asked for is more
+// than a whole limit.
+func (c *check) reservation(a *Admission, demands []limit.Demand) (tokens int64, ok bool) {
+	tightest := int64(0)
+	for i := range demands {
+		if t := demands[i].Tokens; t > 0 && (tightest == 0 || t < tightest) {
+			tightest = t
+		}
+	}
+	a.InputEstimate = c.Estimator.Prompt(a.Model, c.call.PromptBytes)
+	each := c.call.MaxOutput
+	if each == 0 {
+		each = c.Estimator.Answer(a.Model)
+	}
+	a.OutputEstimate = saturatingMul(each, c.call.Choices)
+	tokens = a.InputEstimate + a.OutputEstimate
+	if tokens < 0 { // beyond any limit
+		tokens = 1<<63 - 1
+	}
+	if tightest == 0 || tokens <= tightest {
+		return tokens, true
+	}
+	if c.call.MaxOutput == 0 && a.InputEstimate <= tightest {
+		a.OutputEstimate = tightest - a.InputEstimate
+		return tightest, true
+	}
+	c.why.Detail = fmt.Sprintf("This one request may use %d tokens (about %d of prompt, up to %d of output) and the whole limit is %d per minute. "+
+		"Shorten the prompt or lower the maximum of output tokens.", tokens, a.InputEstimate, a.OutputEstimate, tightest)
+	return 0, false
+}
+
+func saturatingMul(a, b int64) int64 {
+	if a != 0 && b > (1<<62)/a {
+		return 1 << 62
+	}
+	return a * b
+}
+
+// limitSentence tells a caller which limit it met and for how long.
+func limitSentence(v *limit.Verdict) string {
+	var what string
+	switch v.Reason {
+	case reason.RateLimitExceeded:
+		what = "requests per minute"
+	case reason.TokenLimitExceeded:
+		what = "tokens per minute"
+	case reason.ConcurrencyLimitExceeded:
+		return fmt.Sprintf("The %s's limit of %d requests at the same time is reached. Wait for one of them to end, then try again.", v.Scope, v.Limit)
+	default:
+		return ""
+	}
+	return fmt.Sprintf("The %s's limit of %d %s is reached. Try again in %s.", v.Scope, v.Limit, what, v.Wait.Round(time.Millisecond))
+}
+
+// appendLimits tells the caller where it stands, as OpenAI's headers do: reset is
+// the time until all of the limit is there again, such as 12ms or 6m0s.
+func appendLimits(h []dialect.Header, v *limit.Verdict) []dialect.Header {
+	for _, kind := range [...]struct {
+		limit, remaining, reset string
+		state                   *limit.State
+	}{
+		{"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", &v.Requests},
+		{"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", &v.Tokens},
+	} {
+		if kind.state.Limit == 0 {
+			continue
+		}
+		h = append(h,
+			dialect.Header{Name: kind.limit, Value: strconv.FormatInt(kind.state.Limit, 10)},
+			dialect.Header{Name: kind.remaining, Value: strconv.FormatInt(kind.state.Remaining, 10)},
+			dialect.Header{Name: kind.reset, Value: kind.state.Reset.Round(time.Millisecond).String()})
+	}
+	return h
+}
+
+// credentialHeaders are what a caller's credential may stand in: it never goes on.
+var credentialHeaders = []string{"authorization", "x-api-key", "api-key"}
+
+// forward says where the request goes and what the upstream is told.
+func (c *check) forward(a *Admission) {
+	d := c.d
+	d.RemoveHeaders = credentialHeaders
+	d.SetHeaders = append(make([]dialect.Header, 0, 8),
+		dialect.Header{Name: "x-tollgate-request-id", Value: a.ID},
+		dialect.Header{Name: "x-tollgate-workspace", Value: a.Workspace},
+		dialect.Header{Name: "x-tollgate-key-id", Value: a.Key},
+		dialect.Header{Name: "x-tollgate-plan", Value: c.workspace.Plan.ID})
+	if a.User != "" {
+		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: "x-tollgate-user", Value: a.User})
+	}
+	d.Cluster = c.route.Cluster
+	if c.model != nil {
+		d.Cluster = c.model.Cluster
+		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: c.tables.Settings.ModelHeader, Value: a.Model})
+		if name := c.model.UpstreamModel; name != c.model.ID && c.call.ModelAt != (dialect.Span{}) {
+			d.Edits = append(d.Edits, Edit{Span: c.call.ModelAt, Text: strconv.Quote(name)})
+		}
+		if cr := c.model.Credential; cr != nil {
+			d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: cr.Header, Value: cr.Value()})
+			// A proxy removes after it sets.
+			d.RemoveHeaders = slices.DeleteFunc(slices.Clone(credentialHeaders), func(h string) bool { return h == cr.Header })
+		}
+	}
+	d.ResponseHeaders = append(d.ResponseHeaders, dialect.Header{Name: "x-request-id", Value: a.ID})
+}

@@ -1,0 +1,240 @@
+// Package authz decides: whether a request may pass, as whom, to which model and
+// at what reservation (Authorizer), and what became of it (Settler).
+//
+// It is the domain. It knows no proxy, no store and no network; what it needs of
+// them are the small interfaces it declares. Decisions are reproducible: now is
+// an argument.
+package authz
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
+	"tollgate/authz/key"
+	"tollgate/authz/limit"
+	"tollgate/authz/reason"
+)
+
+// Keys finds whose secret it is that was presented. Lookup's errors are
+// key.ErrNotFound, and ones that wrap key.ErrUnavailable where it can't be told.
+// It may wait for a store, but no longer than ctx.
+type Keys interface {
+	Lookup(ctx context.Context, d key.Digest) (*key.Record, error)
+}
+
+// Authorizer answers checks. All fields but Used are needed. It is safe for
+// concurrent use; no lock of its own is shared by all keys.
+type Authorizer struct {
+	Replica string
+	// Tables returns the tables of now: workspaces, users, plans, models,
+	// routes. A check takes them once.
+	Tables    func() *catalog.Tables
+	Keys      Keys
+	Limits    limit.Limiter
+	Ledger    Ledger
+	Sealer    *Sealer
+	Estimator *Estimator
+	// NewID makes an admission's id: unique, and hard to guess.
+	NewID func() string
+	// Used is told of each admission of a key. nil: nobody is told.
+	Used func(keyID string, now time.Time)
+}
+
+// check is one check under way.
+type check struct {
+	*Authorizer
+	now    time.Time
+	req    *dialect.Request
+	d      *Decision
+	tables *catalog.Tables
+
+	route     *catalog.Route
+	call      dialect.Call
+	record    *key.Record
+	workspace *catalog.Workspace
+	user      *catalog.User
+	model     *catalog.Model
+	id        string
+
+	why dialect.Refusal // set by the step that refused
+}
+
+// sweepGrace is how long after a route's maxDuration an admission stays open for
+// its settlement.
+const sweepGrace = 2 * time.Minute
+
+// Check decides about a request and fills in d, whatever was in it before. It
+// waits only for a key that isn't in memory, and in that for ctx. The steps, and
+// so which of several reasons is given, are in the order that the README states.
+func (a *Authorizer) Check(ctx context.Context, now time.Time, req *dialect.Request, d *Decision) {
+	*d = Decision{HeadersOnly: req.HeadersOnly}
+	c := check{Authorizer: a, now: now, req: req, d: d, tables: a.Tables(), id: a.NewID()}
+	passed := c.findRoute() && c.findKey(ctx) && c.checkState() && c.checkAction()
+	switch {
+	case passed && req.HeadersOnly:
+		return
+	case passed && c.call.Answer == dialect.AnswerModels:
+		c.answerModels()
+		return
+	case passed && c.readCall() && c.findModel():
+		if c.call.Answer == dialect.AnswerModel {
+			response := c.call.Dialect.ModelAnswer(dialect.Model{ID: c.model.ID}, c.id)
+			d.Response = &response
+			return
+		}
+		if c.admit() {
+			return
+		}
+	}
+	c.why.RequestID = c.id
+	response := c.call.Dialect.Refuse(c.why)
+	response.Headers = append(response.Headers, d.ResponseHeaders...)
+	d.Reason, d.Response, d.ResponseHeaders = c.why.Reason, &response, nil
+}
+
+// refuse is how a step ends the check.
+func (c *check) refuse(r reason.Reason) bool {
+	c.why.Reason = r
+	return r == reason.None
+}
+
+func (c *check) findRoute() bool {
+	path, query := dialect.SplitPath(c.req.Path)
+	for i := range c.tables.Routes {
+		route := &c.tables.Routes[i]
+		if route.Dialect.Route(&c.call, c.req.Method, path) {
+			c.route = route
+			c.d.Dialect = route.Dialect.Name
+			c.why.Reason, c.why.Detail = dialect.CheckQuery(query)
+			return c.why.Reason == reason.None
+		}
+	}
+	return c.refuse(reason.RouteUnknown)
+}
+
+// defaultFormat is what most keys look like. Its checksum makes guesses and typos
+// cost nothing; its first letters belong to it (a catalog can't have them in
+// another format), so what begins like it and doesn't match was never made.
+var (
+	defaultFormat, _     = key.ParseFormat(key.DefaultFormat)
+	defaultLetters, _, _ = strings.Cut(key.DefaultFormat, "{")
+)
+
+func (c *check) findKey(ctx context.Context) bool {
+	secret, why, detail := dialect.Credential(c.req)
+	if c.why.Detail = detail; why != reason.None {
+		return c.refuse(why)
+	}
+	if strings.HasPrefix(secret, defaultLetters) && !defaultFormat.Match(secret) {
+		return c.refuse(reason.KeyInvalid)
+	}
+	digest := key.DigestOf(secret)
+	record, err := c.Keys.Lookup(ctx, digest)
+	switch {
+	case errors.Is(err, key.ErrNotFound):
+		return c.refuse(reason.KeyInvalid)
+	case err != nil:
+		return c.refuse(reason.Unavailable)
+	case !record.Valid(digest, c.now):
+		return c.refuse(reason.KeyInvalid)
+	}
+	c.record = record
+	return true
+}
+
+// checkState joins the key with its workspace and user as they are now. A key of
+// a workspace or a user that was deleted opens nothing.
+func (c *check) checkState() bool {
+	c.workspace = c.tables.Workspaces[c.record.Workspace]
+	if c.workspace == nil {
+		return c.refuse(reason.KeyInvalid)
+	}
+	if c.record.Kind == key.Personal {
+		c.user = c.tables.User(c.record.Workspace, c.record.User)
+	}
+	switch {
+	case c.workspace.Suspended:
+		return c.refuse(reason.WorkspaceSuspended)
+	case c.record.Kind == key.Personal && c.user == nil:
+		return c.refuse(reason.KeyInvalid)
+	case c.user != nil && c.user.Suspended:
+		return c.refuse(reason.UserSuspended)
+	}
+	return true
+}
+
+func (c *check) checkAction() bool {
+	if c.record.May(c.call.Action) {
+		return true
+	}
+	c.why.Detail = "This path needs " + keyFor(c.call.Action) + "; what was presented is " + describe(c.record) + "."
+	return c.refuse(reason.ActionDenied)
+}
+
+// keyFor and describe name kinds of keys as people know them.
+func keyFor(a key.Action) string {
+	if a == key.Infer {
+		return "an inference key (one with the action infer)"
+	}
+	return "a key with the action " + string(a)
+}
+
+func describe(r *key.Record) string {
+	switch {
+	case !r.May(key.Infer):
+		return "an account token (a key without the action infer)"
+	case len(r.Actions) == 1:
+		return "an inference key (a key with the action infer only)"
+	}
+	return "a key without that action"
+}
+
+func (c *check) answerModels() {
+	var models []dialect.Model
+	for _, m := range c.tables.ModelsFor(c.workspace.ID) {
+		if m.Deployed && c.opens(m.ID) {
+			models = append(models, dialect.Model{ID: m.ID})
+		}
+	}
+	response := c.call.Dialect.ModelsAnswer(models, c.id)
+	c.d.Response = &response
+}
+
+// opens reports whether the key and its plan open a model.
+func (c *check) opens(model string) bool {
+	return c.record.Opens(model) && c.workspace.Plan.Allows(model)
+}
+
+func (c *check) readCall() bool {
+	most := c.route.MaxBody
+	if c.call.Path.ModelIn == dialect.ModelInForm {
+		most = c.route.MaxMultipart
+	}
+	if int64(len(c.req.Body)) > most {
+		return c.refuse(reason.RequestTooLarge)
+	}
+	c.why.Reason, c.why.Detail, c.why.Param = c.call.Read(c.req)
+	c.why.Model = c.call.Model
+	return c.why.Reason == reason.None
+}
+
+func (c *check) findModel() bool {
+	if c.call.Path.ModelIn == dialect.ModelNone {
+		return true
+	}
+	c.why.Model, c.why.Param = c.call.Model, "model"
+	c.model = c.tables.Model(c.call.Model, c.workspace.ID)
+	switch {
+	case c.model == nil:
+		return c.refuse(reason.ModelUnknown)
+	case !c.model.Deployed:
+		return c.refuse(reason.ModelNotDeployed)
+	case !c.opens(c.model.ID):
+		return c.refuse(reason.ModelDenied)
+	}
+	return true
+}

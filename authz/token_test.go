@@ -1,0 +1,171 @@
+package authz
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"tollgate/authz/limit"
+)
+
+func anyAdmission(t *rapid.T) *Admission {
+	text := rapid.StringN(0, 40, 200)
+	when := rapid.Custom(func(t *rapid.T) time.Time {
+		return time.UnixMicro(rapid.Int64Range(0, 4e15).Draw(t, "µs")).UTC()
+	})
+	labels := rapid.Custom(func(t *rapid.T) []Label {
+		var l []Label
+		for range rapid.IntRange(0, 3).Draw(t, "n") {
+			l = append(l, Label{text.Draw(t, "name"), text.Draw(t, "value")})
+		}
+		return l
+	})
+	count := rapid.Int64()
+	return &Admission{
+		ID: text.Draw(t, "id"), Replica: text.Draw(t, "replica"), Workspace: text.Draw(t, "workspace"),
+		Key: text.Draw(t, "key"), User: text.Draw(t, "user"), ExternalID: text.Draw(t, "externalId"),
+		Labels: labels.Draw(t, "labels"), Tags: labels.Draw(t, "tags"),
+		Model: text.Draw(t, "model"), Dialect: text.Draw(t, "dialect"),
+		ClientRequestID: text.Draw(t, "client"), TraceParent: text.Draw(t, "trace"),
+		Stream: rapid.Bool().Draw(t, "stream"), RatesVersion: rapid.Uint64().Draw(t, "rates"),
+		Start: when.Draw(t, "start"), Deadline: when.Draw(t, "deadline"),
+		Reserved:      limit.Grant{At: when.Draw(t, "at"), Tokens: count.Draw(t, "tokens"), Counted: limit.Set(rapid.Uint8().Draw(t, "counted"))},
+		InputEstimate: count.Draw(t, "in"), OutputEstimate: count.Draw(t, "out"), PromptBytes: count.Draw(t, "bytes"),
+		ModelLimit: text.Draw(t, "pattern"),
+	}
+}
+
+func TestAdmissionComesBackAsItWas(t *testing.T) {
+	s := sealer(t, 1, 1)
+	rapid.Check(t, func(t *rapid.T) {
+		a := anyAdmission(t)
+		got, err := s.Open(s.Seal(a.AppendBinary(nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(a, got) {
+			t.Fatalf("went in as\n%+v\ncame back as\n%+v", a, got)
+		}
+	})
+}
+
+// sealer makes one with keys 1…n, of which current seals.
+func sealer(t testing.TB, current byte, n int) *Sealer {
+	t.Helper()
+	keys := map[byte][]byte{}
+	for i := 1; i <= n; i++ {
+		keys[byte(i)] = bytes.Repeat([]byte{byte(i)}, MinSealingKey)
+	}
+	s, err := NewSealer(current, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestTokenOfAnotherKeyOrWithAnyByteChanged(t *testing.T) {
+	s := sealer(t, 1, 1)
+	token := s.Seal((&Admission{ID: "a", Key: "k"}).AppendBinary(nil))
+	if _, err := s.Open(token); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range raw {
+		changed := bytes.Clone(raw)
+		changed[i] ^= 1
+		if _, err := s.Open(base64.RawURLEncoding.EncodeToString(changed)); !errors.Is(err, ErrToken) {
+			t.Errorf("with byte %d changed: %v", i, err)
+		}
+	}
+	for n := range raw {
+		if _, err := s.Open(base64.RawURLEncoding.EncodeToString(raw[:n])); !errors.Is(err, ErrToken) {
+			t.Errorf("cut to %d bytes: %v", n, err)
+		}
+	}
+	other, err := NewSealer(1, map[byte][]byte{1: bytes.Repeat([]byte{9}, MinSealingKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Open(token); !errors.Is(err, ErrToken) {
+		t.Errorf("opened with another deployment's key: %v", err)
+	}
+}
+
+func TestSealingKeyCanBeChangedWhileRequestsAreUnderWay(t *testing.T) {
+	before, after := sealer(t, 1, 1), sealer(t, 2, 2)
+	token := before.Seal((&Admission{ID: "a"}).AppendBinary(nil))
+	if _, err := after.Open(token); err != nil {
+		t.Errorf("a token of the key before: %v", err)
+	}
+	if _, err := before.Open(after.Seal((&Admission{ID: "b"}).AppendBinary(nil))); !errors.Is(err, ErrToken) {
+		t.Errorf("a token of a key that isn't known: %v", err)
+	}
+}
+
+func TestSealerRefusesWeakOrMissingKeys(t *testing.T) {
+	if _, err := NewSealer(1, map[byte][]byte{1: make([]byte, MinSealingKey-1)}); err == nil {
+		t.Error("a short key was taken")
+	}
+	if _, err := NewSealer(2, map[byte][]byte{1: make([]byte, MinSealingKey)}); err == nil {
+		t.Error("a current key that is missing was taken")
+	}
+}
+
+// TestFrozenAdmissions reads admissions as earlier versions wrote them. A new
+// version adds a sample; none is ever changed.
+func TestFrozenAdmissions(t *testing.T) {
+	want := &Admission{
+		ID: "0199f0c4-7a00-7000-8000-000000000001", Replica: "r1", Workspace: "demo", Key: "k1", User: "u1",
+		ExternalID: "cust-7", Labels: []Label{{"team", "search"}}, Tags: []Label{{"x-tag", "nightly"}},
+		Model: "meta-llama/Llama-3.1-8B-Instruct", Dialect: "podstack", ClientRequestID: "c1",
+		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Stream: true, RatesVersion: 3,
+		Start: time.UnixMicro(1764000000123456).UTC(), Deadline: time.UnixMicro(1764003720123456).UTC(),
+		Reserved:      limit.Grant{At: time.UnixMicro(1764000000123456).UTC(), Tokens: 812, Counted: 5},
+		InputEstimate: 300, OutputEstimate: 512, PromptBytes: 1200, ModelLimit: "meta-llama/*",
+	}
+	text, err := os.ReadFile("testdata/admission.v1.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseAdmission(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(want, got) {
+		t.Errorf("version 1 reads as\n%+v\nwant\n%+v", got, want)
+	}
+	if now := want.AppendBinary(nil); !bytes.Equal(now, data) {
+		t.Errorf("version 1 is written differently now:\n%x", now)
+	}
+}
+
+func FuzzParseAdmission(f *testing.F) {
+	f.Add((&Admission{ID: "a", Labels: []Label{{"n", "v"}}}).AppendBinary(nil))
+	f.Add([]byte{admissionVersion})
+	f.Add([]byte{admissionVersion + 1, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := ParseAdmission(data)
+		if err != nil {
+			return
+		}
+		again, err := ParseAdmission(a.AppendBinary(nil))
+		if err != nil || !reflect.DeepEqual(a, again) {
+			t.Errorf("%+v was read as %+v, %v", a, again, err)
+		}
+	})
+}
