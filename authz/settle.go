@@ -129,24 +129,38 @@ func Measure(a *Admission, o Observation, e *Estimator) *Usage {
 }
 
 // outcome reads Envoy's response flags first (they say who ended the stream),
-// then the status. The flags: docs of Envoy's access log, %RESPONSE_FLAGS%.
+// then the status. A stream that no upstream was chosen for was not sent, whoever
+// ended it. The flags: Envoy's access log documentation, %RESPONSE_FLAGS%.
 func outcome(o *Observation) Outcome {
-	upstreamFailed := false
+	if o.Upstream == "" && !o.Reported && o.Events == 0 {
+		return NotSent
+	}
+	clientLeft, upstreamFailed := false, false
 	for flag := range strings.SplitSeq(o.Flags, ",") {
 		switch flag {
 		case "UF", "NC", "NR", "UH", "UO":
 			return NotSent // no connection, cluster, route or healthy host; circuit open
 		case "DC":
-			return ClientClosed
+			clientLeft = true
 		case "UC", "UR", "UT", "LR", "UPE", "URX", "SI", "UMSDR", "DPE", "OM":
 			upstreamFailed = true
 		}
 	}
-	if upstreamFailed || o.Status >= 500 {
+	switch {
+	case clientLeft:
+		return ClientClosed
+	case upstreamFailed, o.Status >= 500:
 		return UpstreamError
-	}
-	if o.Status == 0 {
+	case o.Status == 0:
 		return ClientClosed // the stream ended before any answer
 	}
 	return Completed
+}
+
+// Restore takes the reservations of open admissions again after a restart.
+func (s *Settler) Restore(now time.Time, open []*Admission) {
+	for _, a := range open {
+		var scratch [limit.Scopes]limit.Demand
+		s.Limits.Restore(now, a.demands(scratch[:0]), a.Reserved)
+	}
 }

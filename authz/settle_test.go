@@ -16,8 +16,8 @@ func TestMeasure(t *testing.T) {
 		seen Observation
 		want Usage
 	}{
-		{"answered", Observation{Status: 200, Flags: "-", Reported: true, Tokens: said, Upstream: "u:1"},
-			Usage{Outcome: Completed, Measurement: Reported, Tokens: said, Status: 200, Upstream: "u:1"}},
+		{"answered", Observation{Status: 200, Flags: "-", Reported: true, Tokens: said},
+			Usage{Outcome: Completed, Measurement: Reported, Tokens: said, Status: 200}},
 		{"a known zero stays zero", Observation{Status: 200, Reported: true, Bytes: 400, Complete: true},
 			Usage{Outcome: Completed, Measurement: Reported, Status: 200}},
 		{"a stream without usage", Observation{Status: 200, Events: 12, Complete: true},
@@ -26,16 +26,21 @@ func TestMeasure(t *testing.T) {
 			Usage{Outcome: Completed, Measurement: Estimated, Tokens: Tokens{Input: 10, Output: 20}, Status: 200}},
 		{"never more than was reserved", Observation{Status: 200, Bytes: 1 << 30, Complete: true},
 			Usage{Outcome: Completed, Measurement: Estimated, Tokens: Tokens{Input: 10, Output: 100}, Status: 200}},
-		{"hung up in the middle", Observation{Status: 200, Flags: "DC", Events: 4, Upstream: "u:1"},
-			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 10, Output: 4}, Status: 200, Upstream: "u:1"}},
-		{"hung up before the answer", Observation{Flags: "DC", Upstream: "u:1"},
-			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 10}, Upstream: "u:1"}},
+		{"hung up in the middle", Observation{Status: 200, Flags: "DC", Events: 4},
+			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 10, Output: 4}, Status: 200}},
+		{"hung up before the answer", Observation{Flags: "DC"},
+			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 10}}},
 		{"upstream down", Observation{Status: 503, Flags: "UF,URX", Upstream: "u:1", Complete: true, Bytes: 91},
 			Usage{Outcome: NotSent, Measurement: Estimated, Status: 503}},
+		{"upstream was chosen and is down", Observation{Status: 503, Flags: "UF", Upstream: "u:1"},
+			Usage{Outcome: NotSent, Measurement: Estimated, Status: 503}},
+		{"hung up before an upstream was chosen", Observation{Flags: "DC"},
+			Usage{Outcome: NotSent, Measurement: Estimated}},
+		{"taken back", Observation{}, Usage{Outcome: NotSent, Measurement: Estimated}},
 		{"no healthy host", Observation{Status: 503, Flags: "UH"},
 			Usage{Outcome: NotSent, Measurement: Estimated, Status: 503}},
-		{"upstream says 500", Observation{Status: 500, Flags: "-", Bytes: 60, Complete: true, Upstream: "u:1"},
-			Usage{Outcome: UpstreamError, Measurement: Estimated, Status: 500, Upstream: "u:1"}},
+		{"upstream says 500", Observation{Status: 500, Flags: "-", Bytes: 60, Complete: true},
+			Usage{Outcome: UpstreamError, Measurement: Estimated, Status: 500}},
 		{"upstream says 500 and what it used", Observation{Status: 500, Reported: true, Tokens: said},
 			Usage{Outcome: UpstreamError, Measurement: Reported, Tokens: said, Status: 500}},
 		{"upstream breaks off", Observation{Status: 200, Flags: "UC", Events: 5},
@@ -45,6 +50,9 @@ func TestMeasure(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.want.Admission = a
+			if c.want.Outcome != NotSent {
+				c.seen.Upstream, c.want.Upstream = "u:1", "u:1"
+			}
 			if got := Measure(a, c.seen, new(Estimator)); *got != c.want {
 				t.Errorf("got  %+v\nwant %+v", *got, c.want)
 			}

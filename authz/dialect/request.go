@@ -45,39 +45,42 @@ type Call struct {
 	Action  key.Action
 	// Answer is what Tollgate answers by itself; AnswerNone: it goes upstream.
 	Answer Answer
-	// Model is the id that the request names, "" where the path needs none.
+	// Model is the id that the request names, "" where the path needs none. It
+	// may alias the request.
 	Model string
-	// ModelAt is the JSON string (with its quotes) that named the model in a
-	// JSON body; zero elsewhere.
+	// ModelAt is where the body names the model: the JSON string with its
+	// quotes, or the field's value in a form; zero elsewhere. See Rename.
 	ModelAt Span
 	Stream  bool
 	// MaxOutput is the most tokens an answer may have, as the request says;
-	// 0 where it does not.
+	// 0 where it does not. At most MaxOutputTokens.
 	MaxOutput int64
-	// Choices is how many answers the request wants (n, best_of), at least 1.
+	// Choices is how many answers the request wants: the larger of n and
+	// best_of, times the number of prompts. At least 1, at most MaxChoices.
 	Choices int64
-	// PromptBytes is how many bytes of text the prompt has: what an estimate of
-	// its tokens starts from.
+	// PromptBytes is how much text the prompt has, as written in the body: what
+	// an estimate of its tokens starts from. A token's id in a prompt counts as
+	// 4 bytes, media in base64 as 0.
 	PromptBytes int64
-	// IncludeUsage tells what a streaming OpenAI request says of
-	// stream_options.include_usage, and where: see UsageOption.
-	IncludeUsage UsageOption
+	// UsageOption is where a stream stands that tells its usage only when asked
+	// (Path.StreamUsage); zero for all other requests.
+	UsageOption UsageOption
 }
 
-// UsageOption is where a streaming JSON request stands on
-// stream_options.include_usage, for the edit that turns it on.
+// What a request can ask for is cut at these, so that their product is far from
+// overflow. No limit is as large.
+const (
+	MaxOutputTokens = 1 << 36
+	MaxChoices      = 1 << 20
+)
+
+// UsageOption is what a stream says of stream_options.include_usage.
 type UsageOption struct {
 	Asked bool // true stands there already
-	// Value is the JSON value to replace: of include_usage, of stream_options
-	// where that is null, or of an object to extend; empty when there is no
-	// stream_options at all.
-	Value Span
-	// Insert is the offset just after the "{" that a missing member goes
-	// behind: of stream_options if InOptions, else of the whole body.
-	Insert    int
-	InOptions bool
-	// Empty says that the object at Insert has no members yet.
-	Empty bool
+	// Edit and Text turn it on where it is not: the bytes at Edit (none where
+	// a member is put in) are to be replaced by Text.
+	Edit Span
+	Text string
 }
 
 // Refusal is why a request was turned away, for Dialect.Refuse.

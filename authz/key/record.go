@@ -83,6 +83,13 @@ type Limits struct {
 	ConcurrentRequests int64 `json:"concurrentRequests,omitempty" yaml:"concurrentRequests,omitempty"`
 }
 
+// Budget is the most that a key may cost in a period of UTC, in USD. It binds
+// beside its workspace's.
+type Budget struct {
+	Period string `json:"period"` // day, month or total
+	Amount string `json:"amount"` // an exact decimal, not negative
+}
+
 // RecordVersion is the version of the stored form that this code writes. It
 // reads this one and the one before it.
 const RecordVersion = 1
@@ -100,8 +107,9 @@ type Record struct {
 	Status      Status            `json:"status"`
 	Secrets     []Secret          `json:"secrets"` // newest first
 	Actions     []Action          `json:"actions"`
-	Models      []string          `json:"models,omitempty"` // exact ids or prefix/*; nil: all
+	Models      []string          `json:"models,omitzero"` // exact ids or prefix/*; nil: all; empty: none
 	Limits      Limits            `json:"limits,omitzero"`
+	Budget      *Budget           `json:"budget,omitempty"` // not changed in place; nil: none
 	Environment string            `json:"environment,omitempty"`
 	ExternalID  string            `json:"externalId,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`

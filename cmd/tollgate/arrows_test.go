@@ -38,8 +38,8 @@ var arrows = map[string][]string{
 // arguments: no network, no disk, no clock that they read by themselves.
 var ioFree = []string{"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog", "authz"}
 
-// io are the imports that an ioFree package may not have, nor anything below.
-var io = []string{"net", "os/exec", "google.golang.org/grpc", "github.com/nats-io/", "github.com/envoyproxy/", "github.com/dgraph-io/"}
+// ioPackages are the imports that an ioFree package may not have, nor anything below.
+var ioPackages = []string{"net", "os/exec", "google.golang.org/grpc", "github.com/nats-io/", "github.com/envoyproxy/", "github.com/dgraph-io/"}
 
 func TestImportArrows(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "tollgate/...").Output()
@@ -62,7 +62,7 @@ func TestImportArrows(t *testing.T) {
 				t.Errorf("%s imports %s: the arrow points the other way", from, to)
 			}
 			if slices.Contains(ioFree, from) {
-				for _, forbidden := range io {
+				for _, forbidden := range ioPackages {
 					if imported == forbidden || strings.HasPrefix(imported, forbidden) && strings.HasSuffix(forbidden, "/") {
 						t.Errorf("%s imports %s: decisions do no I/O", from, imported)
 					}

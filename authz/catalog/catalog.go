@@ -1,0 +1,207 @@
+// Package catalog is what the operator writes down: workspaces, users, plans,
+// models, routes and settings.
+//
+// A Catalog is that text as values: Parse reads it (YAML or JSON) and says what
+// is wrong with it and where, Encode writes its stored form. Compile turns it
+// into Tables, which never change and are what a decision looks things up in.
+// docs/catalog.md describes every field for people, Schema for editors.
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"tollgate/authz/key"
+)
+
+// Version is the version of the form that Encode writes. Parse reads this one;
+// there is none before it.
+const Version = 1
+
+// Catalog is all that an operator declares. Zero values stand for what was not
+// written; Compile puts the defaults in. So what is stored says only what the
+// operator said.
+type Catalog struct {
+	// Version is the form's; 0: the newest.
+	Version    int64           `json:"v,omitzero"`
+	Workspaces []WorkspaceSpec `json:"workspaces,omitzero"`
+	Users      []UserSpec      `json:"users,omitzero"`
+	Plans      []PlanSpec      `json:"plans,omitzero"`
+	Models     []ModelSpec     `json:"models,omitzero"`
+	Routes     []RouteSpec     `json:"routes,omitzero"`
+	Settings   SettingsSpec    `json:"settings,omitzero"`
+}
+
+// WorkspaceSpec declares a tenant.
+type WorkspaceSpec struct {
+	ID          string          `json:"id"`
+	Plan        string          `json:"plan"`
+	Suspended   bool            `json:"suspended,omitzero"`
+	KeyDefaults KeyDefaultsSpec `json:"keyDefaults,omitzero"`
+	// KeyFormat is a pattern of key.ParseFormat; "": key.DefaultFormat.
+	KeyFormat string `json:"keyFormat,omitzero"`
+	// Multiplier is a decimal; "": the plan's.
+	Multiplier string            `json:"multiplier,omitzero"`
+	ExternalID string            `json:"externalId,omitzero"`
+	Labels     map[string]string `json:"labels,omitzero"`
+}
+
+// KeyDefaultsSpec is what a key of the workspace has unless it is made with
+// something else.
+type KeyDefaultsSpec struct {
+	// Actions; nil: infer.
+	Actions []key.Action `json:"actions,omitzero"`
+}
+
+// UserSpec declares a person in a workspace.
+type UserSpec struct {
+	ID         string            `json:"id"`
+	Workspace  string            `json:"workspace"`
+	Role       Role              `json:"role,omitzero"` // "": Member
+	Suspended  bool              `json:"suspended,omitzero"`
+	ExternalID string            `json:"externalId,omitzero"`
+	Labels     map[string]string `json:"labels,omitzero"`
+}
+
+// Role is what a user may do beside using models.
+type Role string
+
+// The roles.
+const (
+	Admin  Role = "admin"  // manages all keys of the workspace
+	Member Role = "member" // manages the personal keys of their own
+)
+
+// PlanSpec declares what a workspace may use, and how much.
+type PlanSpec struct {
+	ID     string      `json:"id"`
+	Limits LimitsSpec  `json:"limits,omitzero"`
+	Budget *BudgetSpec `json:"budget,omitzero"` // of the workspace; nil: none
+	// Multiplier of the list price, a decimal; "": 1.
+	Multiplier string `json:"multiplier,omitzero"`
+	// Models are exact ids, prefix/* or *; nil: all.
+	Models []string `json:"models,omitzero"`
+	// Resources are caps of counted resources: missing: none; 0: closed.
+	Resources map[string]int64 `json:"resources,omitzero"`
+}
+
+// LimitsSpec are a plan's limits; every one that applies binds. In the text it
+// may be written flat, as a key.Limits, which means PerKey.
+type LimitsSpec struct {
+	PerKey       key.Limits `json:"perKey,omitzero"`
+	PerUser      key.Limits `json:"perUser,omitzero"`
+	PerWorkspace key.Limits `json:"perWorkspace,omitzero"`
+	// PerModel are limits of the workspace for a model, by its id, prefix/* or *.
+	PerModel map[string]key.Limits `json:"perModel,omitzero"`
+}
+
+// Period is a stretch of time in UTC that a budget is for.
+type Period string
+
+// The periods.
+const (
+	Day   Period = "day"
+	Month Period = "month"
+	Total Period = "total"
+)
+
+// BudgetSpec declares what a workspace may spend.
+type BudgetSpec struct {
+	Period Period `json:"period"`
+	Amount string `json:"amount"` // USD, a decimal
+}
+
+// ModelSpec declares a model: with Upstreams, with a Cluster, or with neither,
+// where the mesh routes on the model header.
+type ModelSpec struct {
+	ID string `json:"id"`
+	// Deployed; nil: yes, unless it was undeployed by command.
+	Deployed *bool `json:"deployed,omitzero"`
+	// Workspaces that see the model; nil: all.
+	Workspaces []string       `json:"workspaces,omitzero"`
+	Upstreams  []UpstreamSpec `json:"upstreams,omitzero"`
+	// Cluster is the name of an Envoy cluster of the operator's.
+	Cluster string `json:"cluster,omitzero"`
+	// UpstreamModel is the name that the upstream knows; "": ID.
+	UpstreamModel string          `json:"upstreamModel,omitzero"`
+	Credential    *CredentialSpec `json:"credential,omitzero"` // nil: none
+	// Rates are list prices by unit (see Units), decimals.
+	Rates map[string]string `json:"rates,omitzero"`
+}
+
+// UpstreamSpec is one place that serves a model. Those of a model share
+// scheme, path, credential and the name they know it by.
+type UpstreamSpec struct {
+	URL    string `json:"url"`             // http, https, or env:NAME
+	Weight int64  `json:"weight,omitzero"` // 0: 1
+}
+
+// CredentialSpec says where the secret for an upstream is found. In the text it
+// may be written as From alone.
+type CredentialSpec struct {
+	From   string `json:"from"`            // env:NAME or file:PATH
+	Header string `json:"header,omitzero"` // "": authorization
+	// Scheme goes before the secret; nil: Bearer in the header authorization,
+	// nothing in others.
+	Scheme *string `json:"scheme,omitzero"`
+}
+
+// Mode is what a route does with a request that has no valid key.
+type Mode string
+
+// The modes.
+const (
+	Enforce Mode = "enforce" // refuse it
+	Observe Mode = "observe" // let it through and record the reason
+)
+
+// RouteSpec opens the paths of a dialect.
+type RouteSpec struct {
+	Dialect string `json:"dialect"`
+	// Upstream is where paths go that name no model, as UpstreamSpec.URL; "":
+	// nowhere.
+	Upstream    string `json:"upstream,omitzero"`
+	MaxDuration string `json:"maxDuration,omitzero"` // such as 90s or 2h; "": DefaultMaxDuration
+	// MaxBody is such as 512KiB or 16MiB; "": DefaultMaxBody, and
+	// DefaultMaxMultipart for multipart/form-data.
+	MaxBody string `json:"maxBody,omitzero"`
+	Mode    Mode   `json:"mode,omitzero"` // "": Enforce
+}
+
+// SettingsSpec is what holds for all.
+type SettingsSpec struct {
+	// ModelHeader tells the upstream and the mesh the model; "": DefaultModelHeader.
+	ModelHeader string `json:"modelHeader,omitzero"`
+	// TagHeaders are headers of the caller's that go into the event.
+	TagHeaders []string    `json:"tagHeaders,omitzero"`
+	Billing    BillingSpec `json:"billing,omitzero"`
+}
+
+// Charge is a policy of what is billed.
+type Charge string
+
+// The policies.
+const (
+	ChargeZero     Charge = "zero"     // nothing
+	ChargeEstimate Charge = "charge"   // what was estimated
+	ChargeReported Charge = "reported" // what the upstream stated, if it did
+)
+
+// BillingSpec says what is billed where the plain case doesn't hold.
+type BillingSpec struct {
+	Unsettled     Charge `json:"unsettled,omitzero"`     // nobody told the usage: zero (""), charge
+	Estimated     Charge `json:"estimated,omitzero"`     // from what passed: charge (""), zero
+	UpstreamError Charge `json:"upstreamError,omitzero"` // the upstream failed: reported (""), zero
+}
+
+// Encode returns the stored form of a catalog: JSON, the same bytes for equal
+// catalogs, which Parse reads.
+func Encode(c *Catalog) ([]byte, error) {
+	stored := *c
+	stored.Version = Version
+	b, err := json.Marshal(&stored)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	return b, nil
+}

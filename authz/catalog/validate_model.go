@@ -1,0 +1,144 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"tollgate/authz/dialect"
+)
+
+func (s *source) model(path string, m *ModelSpec, known ids) {
+	for i, id := range m.Workspaces {
+		item := fmt.Sprintf("%s.workspaces[%d]", path, i)
+		s.reference(item, id, "workspace", known.workspaces)
+		if slices.Contains(m.Workspaces[:i], id) {
+			s.invalid(item, "%s stands twice", quote(id))
+		}
+	}
+	s.atMost(path+".upstreams", len(m.Upstreams), maxUpstreams)
+	var first *Upstream
+	for i, u := range m.Upstreams {
+		item := fmt.Sprintf("%s.upstreams[%d]", path, i)
+		s.required(item+".url", u.URL, checkURL)
+		if u.Weight < 0 || u.Weight > maxWeight || u.Weight == 0 && s.written(item+".weight") {
+			s.invalid(item+".weight", "a weight is from 1 to %d; leave the upstream out if it should get nothing", maxWeight)
+		}
+		parsed, err := parseURL(u.URL)
+		if err != nil {
+			continue // told above, or in a variable, which Compile looks at
+		}
+		if first == nil {
+			first = parsed
+		} else if parsed.Scheme != first.Scheme || parsed.Path != first.Path {
+			s.invalid(item+".url", "differs in scheme or path from the first: the upstreams of a model serve the same API")
+		}
+	}
+	if m.Cluster != "" && len(m.Upstreams) > 0 {
+		s.invalid(path+".cluster", "a model has upstreams or a cluster of yours, not both")
+	}
+	s.optional(path+".cluster", m.Cluster, func(name string) error {
+		if strings.HasPrefix(name, ModelCluster("")) || strings.HasPrefix(name, RouteCluster("")) {
+			return fmt.Errorf("names that begin with %s or %s are Tollgate's own", ModelCluster(""), RouteCluster(""))
+		}
+		return checkASCII(name)
+	})
+	s.optional(path+".upstreamModel", m.UpstreamModel, checkText)
+	s.credential(path+".credential", m.Credential)
+	for unit, rate := range m.Rates {
+		item := member(path+".rates", unit)
+		if units := Units(); !slices.Contains(units, unit) {
+			advice := "it may be " + strings.Join(units, ", ")
+			if name := closest(unit, units); name != "" {
+				advice = fmt.Sprintf("did you mean %q?", name)
+			}
+			s.invalid(item, "there is no unit %s; %s", quote(unit), advice)
+		}
+		s.required(item, rate, checkDecimal)
+	}
+}
+
+func (s *source) credential(path string, c *CredentialSpec) {
+	if c == nil {
+		return
+	}
+	s.required(path+".from", c.From, checkFrom)
+	s.optional(path+".header", c.Header, func(name string) error {
+		if err := checkHeader(name); err != nil {
+			return err
+		}
+		return checkFree(name)
+	})
+	if c.Scheme != nil && *c.Scheme != "" {
+		s.check(path+".scheme", checkHeader(*c.Scheme))
+	}
+}
+
+// checkFree checks that a header may be set: it isn't the gate's own, and HTTP
+// doesn't need it.
+func checkFree(name string) error {
+	switch lower := strings.ToLower(name); {
+	case strings.HasPrefix(lower, "x-tollgate-") && lower != DefaultModelHeader,
+		strings.HasPrefix(lower, "x-envoy-"), strings.HasPrefix(lower, "content-"), strings.HasPrefix(lower, "sec-"),
+		slices.Contains([]string{"host", "connection", "transfer-encoding", "te", "upgrade", "keep-alive", "trailer", "expect", "x-request-id"}, lower):
+		return fmt.Errorf("the header %s has another use: choose another one", lower)
+	}
+	return nil
+}
+
+// secretHeaders carry keys, which must not get into events.
+var secretHeaders = []string{"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
+
+func (s *source) routes(routes []RouteSpec) {
+	seen := make(map[string]bool, len(routes))
+	for i := range routes {
+		r := &routes[i]
+		path := fmt.Sprintf("routes[%d]", i)
+		s.required(path+".dialect", r.Dialect, func(name string) error {
+			if _, ok := dialect.Lookup(name); ok {
+				return nil
+			}
+			return fmt.Errorf("there is no dialect %s; it may be %s", quote(name), strings.Join(dialect.Names(), ", "))
+		})
+		if r.Dialect != "" && seen[r.Dialect] {
+			s.invalid(path+".dialect", "there is another route of this dialect: keep one")
+		}
+		seen[r.Dialect] = true
+		s.optional(path+".upstream", r.Upstream, checkURL)
+		s.optional(path+".maxDuration", r.MaxDuration, func(text string) error {
+			_, err := parseDuration(text)
+			return err
+		})
+		s.optional(path+".maxBody", r.MaxBody, func(text string) error {
+			_, err := parseSize(text)
+			return err
+		})
+		oneOf(s, path+".mode", r.Mode, Enforce, Observe)
+	}
+}
+
+func (s *source) settings(c *SettingsSpec) {
+	s.optional("settings.modelHeader", c.ModelHeader, func(name string) error {
+		if err := checkHeader(name); err != nil {
+			return err
+		}
+		if slices.Contains(secretHeaders, strings.ToLower(name)) {
+			return fmt.Errorf("the header %s carries keys: choose another one", strings.ToLower(name))
+		}
+		return checkFree(name)
+	})
+	s.atMost("settings.tagHeaders", len(c.TagHeaders), maxTagHeaders)
+	for i, name := range c.TagHeaders {
+		item := fmt.Sprintf("settings.tagHeaders[%d]", i)
+		s.required(item, name, checkHeader)
+		if slices.Contains(secretHeaders, strings.ToLower(name)) {
+			s.invalid(item, "this header carries keys, which must not get into events")
+		}
+		if slices.ContainsFunc(c.TagHeaders[:i], func(other string) bool { return strings.EqualFold(name, other) }) {
+			s.invalid(item, "%s stands twice", quote(name))
+		}
+	}
+	oneOf(s, "settings.billing.unsettled", c.Billing.Unsettled, ChargeZero, ChargeEstimate)
+	oneOf(s, "settings.billing.estimated", c.Billing.Estimated, ChargeEstimate, ChargeZero)
+	oneOf(s, "settings.billing.upstreamError", c.Billing.UpstreamError, ChargeReported, ChargeZero)
+}

@@ -1,0 +1,200 @@
+package dialect
+
+import (
+	"strings"
+
+	"tollgate/authz/reason"
+)
+
+// MaxSecretSize is how many bytes a presented key may have.
+const MaxSecretSize = 512
+
+// wanted are the headers that reading a request takes, or an admission keeps.
+var wanted = [...]string{
+	"authorization", "x-api-key", "api-key",
+	"content-type", "content-encoding", "content-length",
+	"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
+}
+
+// Wanted reports whether Request.Headers must have the header of this
+// (lower-case) name where the request has it.
+func Wanted(name string) bool {
+	for _, w := range wanted {
+		if w == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Credential takes the presented key out of a request: from Authorization with
+// the scheme Bearer or Api-Key, x-api-key or api-key; white space around it
+// doesn't count. The same key may stand there several times. detail says what
+// is wrong where the reason alone doesn't, and never repeats what was
+// presented. The secret aliases the request. Credential does not allocate.
+func Credential(req *Request) (secret string, r reason.Reason, detail string) {
+	for i := range req.Headers {
+		h := &req.Headers[i]
+		var one string
+		switch h.Name {
+		case "authorization":
+			one, r, detail = authorization(trim(h.Value))
+		case "x-api-key", "api-key":
+			one = trim(h.Value)
+		default:
+			continue
+		}
+		if r == reason.None && one != "" {
+			r, detail = wellFormed(one)
+		}
+		switch {
+		case r != reason.None:
+			return "", r, detail
+		case one == "" || one == secret:
+			// Empty headers are what clients send whose key isn't set.
+		case secret == "":
+			secret = one
+		default:
+			return "", reason.KeyAmbiguous, ""
+		}
+	}
+	if secret == "" {
+		return "", reason.KeyMissing, ""
+	}
+	return secret, reason.None, ""
+}
+
+// authorization takes the key out of a trimmed Authorization header; "" if it
+// has none.
+func authorization(value string) (secret string, r reason.Reason, detail string) {
+	scheme, rest, found := cutBlank(value)
+	switch {
+	case isScheme(scheme):
+		return trim(rest), reason.None, ""
+	case value == "":
+		return "", reason.None, ""
+	case found:
+		return "", reason.KeyInvalid, "The Authorization header has a scheme that is not known here. Send Authorization: Bearer KEY."
+	}
+	return "", reason.KeyInvalid, "The Authorization header has no scheme. Send Authorization: Bearer KEY."
+}
+
+func isScheme(s string) bool {
+	return strings.EqualFold(s, "Bearer") || strings.EqualFold(s, "Api-Key")
+}
+
+// wellFormed refuses what can't be a key: it looks at bytes only, so it tells
+// nobody whether a key exists.
+func wellFormed(secret string) (r reason.Reason, detail string) {
+	if len(secret) > MaxSecretSize {
+		return reason.KeyInvalid, "The presented API key is too long to be one. Check what was copied."
+	}
+	if joined(secret) {
+		return reason.KeyAmbiguous, "Several Authorization headers were sent. Send one."
+	}
+	for i := range len(secret) {
+		switch c := secret[i]; {
+		case c == ' ' || c == '\t':
+			return reason.KeyInvalid, "The presented API key has white space inside. Send the key alone behind its scheme."
+		case c < ' ' || c == 0x7f:
+			return reason.KeyInvalid, "The presented API key has control characters. Check what was copied."
+		case c > 0x7f:
+			return reason.KeyInvalid, "The presented API key has characters outside ASCII. Check what was copied."
+		}
+	}
+	return reason.None, ""
+}
+
+// joined reports whether a proxy put another Authorization header behind the
+// first one, with a comma between them.
+func joined(s string) bool {
+	for {
+		_, rest, found := strings.Cut(s, ",")
+		if !found {
+			return false
+		}
+		if scheme, _, _ := cutBlank(trim(rest)); isScheme(scheme) {
+			return true
+		}
+		s = rest
+	}
+}
+
+func trim(s string) string { return strings.Trim(s, blanks) }
+
+const blanks = " \t"
+
+// cutBlank splits s at its first blank or tab.
+func cutBlank(s string) (before, after string, found bool) {
+	i := strings.IndexAny(s, blanks)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// keyParameters are query parameters that some service takes a key from, in
+// lower case without - and _.
+var keyParameters = [...]string{"apikey", "key", "accesstoken", "xapikey", "authorization"}
+
+// CheckQuery refuses a query (without its question mark) that has a parameter
+// for a key. A key in a URL ends up in logs, and an upstream might prefer it to
+// the one that was checked. It does not allocate.
+func CheckQuery(query string) (r reason.Reason, detail string) {
+	for query != "" {
+		var pair string
+		if i := strings.IndexAny(query, "&;"); i >= 0 {
+			pair, query = query[:i], query[i+1:]
+		} else {
+			pair, query = query, ""
+		}
+		name, _, _ := strings.Cut(pair, "=")
+		if isKeyParameter(name) {
+			return reason.KeyAmbiguous, "An API key in the query is refused: URLs are logged. Send it in a header: Authorization: Bearer KEY."
+		}
+	}
+	return reason.None, ""
+}
+
+func isKeyParameter(name string) bool {
+	var buf [len("authorization") + 1]byte
+	n := 0
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c == '%' && i+2 < len(name) {
+			if high, low := unhex(name[i+1]), unhex(name[i+2]); high >= 0 && low >= 0 {
+				c = byte(high<<4 | low)
+				i += 2
+			}
+		}
+		switch {
+		case c == '-' || c == '_' || c == '+' || c == ' ':
+			continue
+		case n == len(buf):
+			return false // longer than any of them
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		buf[n] = c
+		n++
+	}
+	for _, k := range keyParameters {
+		if string(buf[:n]) == k {
+			return true
+		}
+	}
+	return false
+}
+
+// unhex is the value of a hexadecimal digit, or -1.
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}

@@ -1,0 +1,179 @@
+package dialect
+
+import (
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"tollgate/authz/key"
+)
+
+// Dialect is how one service speaks, as data. The dialects are fixed; nobody
+// changes one.
+type Dialect struct {
+	Name string
+	// Paths are all that the dialect has: what isn't here is route_unknown.
+	Paths []Path
+	// Style is how a refusal is written.
+	Style Style
+	// Base is what all paths begin with where upstreams have another base in
+	// its place: UpstreamBase. Both "": paths go on as they came.
+	Base, UpstreamBase string
+}
+
+// Upstream is what an upstream has in place of a path, or of the beginning of
+// one; "" where it is the same.
+func (d *Dialect) Upstream(path string) string {
+	rest, ok := strings.CutPrefix(path, d.Base)
+	if d.Base == "" || !ok {
+		return ""
+	}
+	return d.UpstreamBase + rest
+}
+
+// Path is one method on one path, and how a request to it is read.
+type Path struct {
+	Method string
+	// Pattern is the whole path. It may hold one {model}, which stands for a
+	// segment, or {model...}, for one or more.
+	Pattern string
+	Action  key.Action
+	// Answer says that Tollgate answers by itself; AnswerNone: the upstream.
+	Answer Answer
+	// ModelIn is where a request names its model, as ModelField.
+	ModelIn ModelIn
+	// ModelField is the name of that member or field, in lower case; "" where
+	// ModelIn needs none.
+	ModelField string
+	// StreamUsage says that a stream tells its usage only when asked by
+	// stream_options.include_usage.
+	StreamUsage bool
+	// Prompts says that an array in the member prompt is several prompts, each
+	// answered by itself.
+	Prompts bool
+	// Refused are members of the body that may only be null or false: what they
+	// name lives in the upstream's account, which tenants share. 64 at most.
+	Refused []string
+}
+
+// ModelIn is where a request names its model.
+type ModelIn uint8
+
+// The places of a model's name.
+const (
+	ModelNone   ModelIn = iota // none is named, the body is not read
+	ModelInPath                // the pattern's {model}; the body is not read
+	ModelInJSON                // a member of a JSON object
+	ModelInForm                // a field of multipart/form-data
+)
+
+// Answer is what Tollgate answers by itself.
+type Answer uint8
+
+// The answers.
+const (
+	AnswerNone   Answer = iota // none: the request goes upstream
+	AnswerModels               // the list of models, see Dialect.ModelsAnswer
+	AnswerModel                // one model, see Dialect.ModelAnswer
+)
+
+// MaxModelSize is how many bytes the name of a model may have.
+const MaxModelSize = 256
+
+// Lookup returns the dialect of this name.
+func Lookup(name string) (*Dialect, bool) {
+	for _, d := range dialects {
+		if d.Name == name {
+			return d, true
+		}
+	}
+	return nil, false
+}
+
+// Names lists the dialects.
+func Names() []string {
+	names := make([]string, len(dialects))
+	for i, d := range dialects {
+		names[i] = d.Name
+	}
+	return names
+}
+
+// SplitPath takes the query, without its question mark, off a :path.
+func SplitPath(target string) (path, query string) {
+	path, query, _ = strings.Cut(target, "?")
+	return path, query
+}
+
+// Match finds the path that a request is for. path has no query. tail is the
+// model that the path names, decoded, where its pattern has one. The comparison
+// is exact: a trailing slash, another case, a percent-encoded letter or another
+// method is another path, and a tail that two servers could read differently
+// (dot segments, empty ones, control characters) matches nothing. Match
+// allocates only where a tail is percent-encoded.
+func (d *Dialect) Match(method, path string) (p *Path, tail string, ok bool) {
+	for i := range d.Paths {
+		p = &d.Paths[i]
+		if p.Method != method {
+			continue
+		}
+		if tail, ok = p.match(path); ok {
+			return p, tail, true
+		}
+	}
+	return nil, "", false
+}
+
+// Route is Match that begins a call: it fills in what the path says of it. It
+// returns false, and leaves c as it is, where the dialect has no such path.
+func (d *Dialect) Route(c *Call, method, path string) bool {
+	p, tail, ok := d.Match(method, path)
+	if ok {
+		*c = Call{Dialect: d, Path: p, Action: p.Action, Answer: p.Answer, Model: tail, Choices: 1}
+	}
+	return ok
+}
+
+// Placeholders of a pattern.
+const (
+	oneSegment   = "{model}"
+	someSegments = "{model...}"
+)
+
+func (p *Path) match(path string) (tail string, ok bool) {
+	before, rest, variable := strings.Cut(p.Pattern, "{")
+	if !variable {
+		return "", path == p.Pattern
+	}
+	_, after, _ := strings.Cut(rest, "}")
+	if len(path) <= len(before)+len(after) || !strings.HasPrefix(path, before) || !strings.HasSuffix(path, after) {
+		return "", false
+	}
+	tail = path[len(before) : len(path)-len(after)]
+	if strings.IndexByte(tail, '%') >= 0 {
+		var err error
+		if tail, err = url.PathUnescape(tail); err != nil {
+			return "", false
+		}
+	}
+	many := len(p.Pattern)-len(before)-len(after) == len(someSegments)
+	return tail, plainTail(tail, many)
+}
+
+// plainTail reports whether every server reads this as the same name of a model.
+func plainTail(tail string, many bool) bool {
+	if len(tail) > MaxModelSize || !utf8.ValidString(tail) || !many && strings.IndexByte(tail, '/') >= 0 {
+		return false
+	}
+	for i := range len(tail) {
+		if c := tail[i]; c <= ' ' || c == 0x7f || c == '\\' || c == '%' || c == '?' || c == '#' || c == ';' {
+			return false
+		}
+	}
+	for segment := range strings.SplitSeq(tail, "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,194 @@
+package dialect
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"tollgate/authz/key"
+)
+
+// TestTables holds every dialect to what the code takes for granted.
+func TestTables(t *testing.T) {
+	if got := Names(); !slices.IsSorted(got) || len(got) != len(slices.Compact(slices.Clone(got))) {
+		t.Errorf("names are not sorted or not unique: %v", got)
+	}
+	for _, name := range Names() {
+		d, ok := Lookup(name)
+		if !ok || d.Name != name {
+			t.Fatalf("Lookup(%s) = %v, %v", name, d, ok)
+		}
+		seen := map[string]bool{}
+		for i := range d.Paths {
+			p := &d.Paths[i]
+			where := name + " " + p.Method + " " + p.Pattern
+			if seen[p.Method+p.Pattern] {
+				t.Errorf("%s: twice", where)
+			}
+			seen[p.Method+p.Pattern] = true
+			if !strings.HasPrefix(p.Pattern, "/") || p.Action == "" {
+				t.Errorf("%s: no path or no action", where)
+			}
+			if _, rest, variable := strings.Cut(p.Pattern, "{"); variable != (p.ModelIn == ModelInPath) ||
+				variable && !strings.HasPrefix(rest, "model}") && !strings.HasPrefix(rest, "model...}") {
+				t.Errorf("%s: pattern and ModelIn %d don't fit", where, p.ModelIn)
+			}
+			if named := p.ModelIn == ModelInJSON || p.ModelIn == ModelInForm; named != (p.ModelField != "") {
+				t.Errorf("%s: ModelField %q with ModelIn %d", where, p.ModelField, p.ModelIn)
+			}
+			for _, field := range append([]string{p.ModelField}, p.Refused...) {
+				var f folded
+				if len(field) >= foldedSize || !f.fold([]byte(field)) || !f.exact {
+					t.Errorf("%s: %q is not a short name in lower case", where, field)
+				}
+			}
+			if len(p.Refused) > 64 {
+				t.Errorf("%s: %d refused members", where, len(p.Refused))
+			}
+		}
+	}
+	if _, ok := Lookup("OpenAI"); ok {
+		t.Error("names are exact")
+	}
+	for _, m := range members {
+		var f folded
+		if !f.fold([]byte(m.name)) || !f.exact {
+			t.Errorf("member %q is not a short name in lower case", m.name)
+		}
+	}
+}
+
+func TestMatch(t *testing.T) {
+	for _, tt := range []struct{ dialect, method, path, pattern, tail string }{
+		{"openai", "POST", "/v1/chat/completions", "/v1/chat/completions", ""},
+		{"openai", "POST", "/v1/completions", "/v1/completions", ""},
+		{"openai", "POST", "/v1/responses", "/v1/responses", ""},
+		{"openai", "POST", "/v1/embeddings", "/v1/embeddings", ""},
+		{"openai", "POST", "/v1/audio/transcriptions", "/v1/audio/transcriptions", ""},
+		{"openai", "POST", "/v1/audio/translations", "/v1/audio/translations", ""},
+		{"openai", "POST", "/v1/audio/speech", "/v1/audio/speech", ""},
+		{"openai", "POST", "/v1/images/generations", "/v1/images/generations", ""},
+		{"openai", "POST", "/v1/moderations", "/v1/moderations", ""},
+		{"openai", "GET", "/v1/models", "/v1/models", ""},
+		{"openai", "GET", "/v1/models/gpt-4", "/v1/models/{model...}", "gpt-4"},
+		{"openai", "GET", "/v1/models/meta-llama/Llama-3.1-8B", "/v1/models/{model...}", "meta-llama/Llama-3.1-8B"},
+		{"openai", "GET", "/v1/models/meta-llama%2FLlama-3.1-8B", "/v1/models/{model...}", "meta-llama/Llama-3.1-8B"},
+		{"openai", "GET", "/v1/models/ft%3Agpt-4", "/v1/models/{model...}", "ft:gpt-4"},
+		{"openai", "GET", "/v1/models/a+b", "/v1/models/{model...}", "a+b"},
+		{"openai", "GET", "/v1/models/...", "/v1/models/{model...}", "..."},
+		{"podstack", "POST", "/inference/v1/chat/completions", "/inference/v1/chat/completions", ""},
+		{"podstack", "POST", "/inference/v1/audio/transcriptions", "/inference/v1/audio/transcriptions", ""},
+		{"podstack", "GET", "/inference/v1/models", "/inference/v1/models", ""},
+		{"podstack", "GET", "/inference/v1/models/m", "/inference/v1/models/{model...}", "m"},
+	} {
+		d, _ := Lookup(tt.dialect)
+		p, tail, ok := d.Match(tt.method, tt.path)
+		if !ok || p.Pattern != tt.pattern || tail != tt.tail {
+			t.Errorf("%s %s %s: %v, %q, %v", tt.dialect, tt.method, tt.path, p, tail, ok)
+		}
+		var c Call
+		if !d.Route(&c, tt.method, tt.path) || c.Path != p || c.Dialect != d || c.Model != tt.tail ||
+			c.Action != key.Infer || c.Answer != p.Answer || c.Choices != 1 {
+			t.Errorf("%s %s %s: call %+v", tt.dialect, tt.method, tt.path, c)
+		}
+	}
+}
+
+func TestMatchRefuses(t *testing.T) {
+	for _, tt := range []struct{ method, path string }{
+		{"GET", "/v1/chat/completions"},
+		{"PUT", "/v1/chat/completions"},
+		{"OPTIONS", "/v1/chat/completions"},
+		{"post", "/v1/chat/completions"},
+		{"", "/v1/chat/completions"},
+		{"POST", ""},
+		{"POST", "/"},
+		{"POST", "v1/chat/completions"},
+		{"POST", "/v1/chat/completions/"},
+		{"POST", "//v1/chat/completions"},
+		{"POST", "/v1//chat/completions"},
+		{"POST", "/v1/./chat/completions"},
+		{"POST", "/v1/x/../chat/completions"},
+		{"POST", "/V1/chat/completions"},
+		{"POST", "/v1/chat%2fcompletions"},
+		{"POST", "/v1/chat/%63ompletions"},
+		{"POST", "/v1/chat/completions%00"},
+		{"POST", "/v1/chat/completions;x=1"},
+		{"POST", "/v1/chat/completions#x"},
+		{"POST", "/v1/chat/completions?x=1"},
+		{"POST", `/v1\chat\completions`},
+		{"POST", "/v1/files"},
+		{"POST", "/v1/batches"},
+		{"GET", "/v1/responses/resp_1"},
+		{"DELETE", "/v1/models/gpt-4"},
+		{"POST", "/v1/models"},
+		{"GET", "/v1/models/"},
+		{"GET", "/v1/models/a/"},
+		{"GET", "/v1/models//a"},
+		{"GET", "/v1/models/a//b"},
+		{"GET", "/v1/models/."},
+		{"GET", "/v1/models/.."},
+		{"GET", "/v1/models/../files"},
+		{"GET", "/v1/models/a/../b"},
+		{"GET", "/v1/models/%2e%2e/files"},
+		{"GET", "/v1/models/a%2f..%2fb"},
+		{"GET", "/v1/models/a%"},
+		{"GET", "/v1/models/a%zz"},
+		{"GET", "/v1/models/a%00"},
+		{"GET", "/v1/models/a%0d%0ab"},
+		{"GET", "/v1/models/a%5cb"},
+		{"GET", "/v1/models/a%2520b"}, // decodes to %20, which a second decoder would decode again
+		{"GET", "/v1/models/a;b"},
+		{"GET", "/v1/models/a?b"},
+		{"GET", "/v1/models/a%3fb"},
+		{"GET", "/v1/models/%ff"},
+		{"GET", "/v1/models/" + strings.Repeat("a", MaxModelSize+1)},
+		{"GET", "/v1/modelsx"},
+	} {
+		if p, tail, ok := openAI.Match(tt.method, tt.path); ok || p != nil || tail != "" {
+			t.Errorf("%s %.60q matches %s with %q", tt.method, tt.path, p.Pattern, tail)
+		}
+		c := Call{Model: "kept"}
+		if openAI.Route(&c, tt.method, tt.path) || c.Model != "kept" {
+			t.Errorf("%s %.60q: call %+v", tt.method, tt.path, c)
+		}
+	}
+}
+
+// TestPatternInTheMiddle is how a dialect that names the model inside of its
+// path will say it.
+func TestPatternInTheMiddle(t *testing.T) {
+	d := Dialect{Paths: []Path{
+		{Method: http.MethodPost, Pattern: "/models/{model}/predict", ModelIn: ModelInPath},
+		{Method: http.MethodPost, Pattern: "/deployments/{model...}/chat", ModelIn: ModelInPath},
+	}}
+	for path, want := range map[string]string{
+		"/models/m1/predict":     "m1",
+		"/models/predict":        "",
+		"/models//predict":       "",
+		"/models/a/b/predict":    "",
+		"/models/a%2Fb/predict":  "",
+		"/models/m1/predict/":    "",
+		"/models/m1/predictx":    "",
+		"/deployments/a/b/chat":  "a/b",
+		"/deployments/a/../chat": "",
+		"/deployments/chat":      "",
+	} {
+		if _, tail, ok := d.Match(http.MethodPost, path); tail != want || ok != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", path, tail, ok, want)
+		}
+	}
+}
+
+func TestSplitPath(t *testing.T) {
+	for target, want := range map[string][2]string{
+		"/v1/models":       {"/v1/models", ""},
+		"/v1/models?":      {"/v1/models", ""},
+		"/v1/models?a=b?c": {"/v1/models", "a=b?c"},
+	} {
+		if path, query := SplitPath(target); path != want[0] || query != want[1] {
+			t.Errorf("%s: %q, %q", target, path, query)
+		}
+	}
+}

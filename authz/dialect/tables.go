@@ -1,0 +1,83 @@
+package dialect
+
+import (
+	"net/http"
+
+	"tollgate/authz/key"
+)
+
+// dialects are all there are, in the order of their names.
+var dialects = []*Dialect{&openAI, &podstack}
+
+// openAI is OpenAI's API, as far as nothing in it outlives its request: files,
+// batches and stored responses would be shared by all tenants of an upstream
+// account.
+var openAI = Dialect{
+	Name:  "openai",
+	Style: OpenAI,
+	Paths: []Path{
+		chat("/v1/chat/completions"),
+		completions("/v1/completions"),
+		responses("/v1/responses"),
+		fromJSON("/v1/embeddings"),
+		fromForm("/v1/audio/transcriptions"),
+		fromForm("/v1/audio/translations"),
+		fromJSON("/v1/audio/speech"),
+		fromJSON("/v1/images/generations"),
+		fromJSON("/v1/moderations"),
+		listModels("/v1/models"),
+		oneModel("/v1/models/{model...}"),
+	},
+}
+
+// podstack is what OpenAI's SDKs use of it, below another base. Model servers have
+// it at OpenAI's.
+var podstack = Dialect{
+	Name:  "podstack",
+	Style: OpenAI,
+	Base:  "/inference/v1", UpstreamBase: "/v1",
+	Paths: []Path{
+		chat("/inference/v1/chat/completions"),
+		completions("/inference/v1/completions"),
+		fromJSON("/inference/v1/embeddings"),
+		fromForm("/inference/v1/audio/transcriptions"),
+		listModels("/inference/v1/models"),
+		oneModel("/inference/v1/models/{model...}"),
+	},
+}
+
+func fromJSON(pattern string) Path {
+	return Path{Method: http.MethodPost, Pattern: pattern, Action: key.Infer, ModelIn: ModelInJSON, ModelField: "model"}
+}
+
+func fromForm(pattern string) Path {
+	return Path{Method: http.MethodPost, Pattern: pattern, Action: key.Infer, ModelIn: ModelInForm, ModelField: "model"}
+}
+
+func chat(pattern string) Path {
+	p := fromJSON(pattern)
+	p.StreamUsage = true
+	return p
+}
+
+func completions(pattern string) Path {
+	p := chat(pattern)
+	p.Prompts = true
+	return p
+}
+
+// responses refuses what refers to an earlier response or a stored prompt, or
+// can only be fetched later.
+func responses(pattern string) Path {
+	p := fromJSON(pattern)
+	p.Refused = []string{"previous_response_id", "conversation", "background"}
+	return p
+}
+
+func listModels(pattern string) Path {
+	return Path{Method: http.MethodGet, Pattern: pattern, Action: key.Infer, Answer: AnswerModels}
+}
+
+func oneModel(pattern string) Path {
+	return Path{Method: http.MethodGet, Pattern: pattern, Action: key.Infer, Answer: AnswerModel, ModelIn: ModelInPath}
+}

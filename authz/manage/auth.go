@@ -1,0 +1,167 @@
+package manage
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+
+	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
+	"tollgate/authz/key"
+	"tollgate/authz/reason"
+)
+
+// access says who may use an endpoint. What they may do there, and with whose
+// keys, is the endpoint's to say.
+type access uint8
+
+const (
+	anybody      access = iota // no key is looked at
+	anyKey                     // every valid key
+	managers                   // the operator, and keys with the action manage
+	operatorOnly               // the operator
+)
+
+// caller is who presented a key.
+type caller struct {
+	rec    *key.Record // nil for the operator
+	member bool        // it is a personal key, of a user who is no admin
+}
+
+func (c *caller) operator() bool { return c.rec == nil }
+
+// name is the caller's in a record's createdBy and in the log.
+func (c *caller) name() string {
+	switch {
+	case c.operator():
+		return "operator"
+	case c.rec.Kind == key.Personal:
+		return "user:" + c.rec.User
+	}
+	return "key:" + c.rec.ID
+}
+
+// check refuses a caller who may not use an endpoint at all, and says which
+// kind of key it takes.
+func (a access) check(c *caller) error {
+	switch {
+	case c.operator() || a == anyKey:
+		return nil
+	case a == operatorOnly:
+		return refuse(http.StatusForbidden, "This takes the operator's key; the presented one is %s", describeKey(c.rec))
+	case !c.rec.May(key.Manage):
+		return refuse(http.StatusForbidden,
+			"This takes the operator's key or a key with the action manage; the presented one is %s", describeKey(c.rec))
+	}
+	return nil
+}
+
+// describeKey says which kind of key a record is.
+func describeKey(rec *key.Record) string {
+	if len(rec.Actions) == 1 && rec.May(key.Infer) {
+		return "an inference key (actions: infer)"
+	}
+	if !rec.May(key.Infer) {
+		return "an account token (actions: " + list(rec.Actions) + ")"
+	}
+	return "a " + string(rec.Kind) + " key (actions: " + list(rec.Actions) + ")"
+}
+
+// authenticate finds out who presented a secret.
+func (a *api) authenticate(ctx context.Context, secret string) (*caller, error) {
+	digest := key.DigestOf(secret)
+	if a.OperatorKey != (key.Digest{}) && subtle.ConstantTimeCompare(digest[:], a.OperatorKey[:]) == 1 {
+		return &caller{}, nil
+	}
+	rec, err := a.Identify(ctx, secret)
+	switch {
+	case errors.Is(err, key.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil, err
+	case err != nil || !rec.Valid(digest, a.Now()):
+		return nil, errUnauthorized
+	}
+	tables := a.Tables()
+	ws := tables.Workspaces[rec.Workspace]
+	switch {
+	case ws == nil:
+		return nil, errUnauthorized
+	case ws.Suspended:
+		return nil, refuse(http.StatusForbidden, "The workspace is suspended; ask who runs this service")
+	case rec.Kind != key.Personal:
+		return &caller{rec: rec}, nil
+	}
+	user := tables.User(rec.Workspace, rec.User)
+	switch {
+	case user == nil:
+		return nil, errUnauthorized
+	case user.Suspended:
+		return nil, refuse(http.StatusForbidden, "The user is suspended; ask an admin of the workspace")
+	}
+	return &caller{rec: rec, member: user.Role != catalog.Admin}, nil
+}
+
+// credential takes the presented key out of a request, by the rules that hold
+// at the gate.
+func credential(r *http.Request) (string, error) {
+	var req dialect.Request
+	for _, name := range []string{"Authorization", "X-Api-Key", "Api-Key"} {
+		for _, value := range r.Header[name] {
+			req.Headers = append(req.Headers, dialect.Header{Name: lower[name], Value: value})
+		}
+	}
+	secret, why, detail := dialect.Credential(&req)
+	switch why {
+	case reason.None:
+		return secret, nil
+	case reason.KeyAmbiguous:
+		if detail == "" {
+			detail = "Two different keys were presented; send one"
+		}
+		return "", refuse(http.StatusBadRequest, "%s", detail)
+	}
+	return "", errUnauthorized
+}
+
+// lower are the names of headers as package dialect has them.
+var lower = map[string]string{"Authorization": "authorization", "X-Api-Key": "x-api-key", "Api-Key": "api-key"}
+
+// sees reports whether a key exists as far as the caller is concerned.
+func (c *caller) sees(rec *key.Record) bool {
+	switch {
+	case rec.Status != key.Active:
+		return false
+	case c.operator():
+		return true
+	case rec.Workspace != c.rec.Workspace:
+		return false
+	}
+	return !c.member || rec.Kind == key.Personal && rec.User == c.rec.User
+}
+
+// workspace is the one that a request is about: the key's own; for the operator
+// the one that is named or, where there is only one, that.
+func (a *api) workspace(c *caller, named string) (*catalog.Workspace, error) {
+	tables := a.Tables()
+	if !c.operator() {
+		if named != "" && named != c.rec.Workspace {
+			return nil, invalid("workspace", "the presented key belongs to another workspace; leave this out")
+		}
+		named = c.rec.Workspace
+	}
+	if named == "" {
+		switch len(tables.Workspaces) {
+		case 0:
+			return nil, invalid("workspace", "there is none yet; add one to the catalog and apply it")
+		case 1:
+			for _, ws := range tables.Workspaces {
+				return ws, nil
+			}
+		}
+		return nil, invalid("workspace", "there are several; name one")
+	}
+	if ws := tables.Workspaces[named]; ws != nil {
+		return ws, nil
+	}
+	return nil, invalid("workspace", "there is no workspace %q; add it to the catalog or correct the name", printable(named, 63))
+}

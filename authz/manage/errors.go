@@ -1,0 +1,97 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"tollgate/authz/key"
+)
+
+// Error is a refusal of the management API: what the server writes and what the
+// Client returns.
+type Error struct {
+	Status        int    `json:"statusCode"`
+	StatusMessage string `json:"statusMessage"` // the status in words
+	Message       string `json:"message"`       // what is wrong, and what to do
+}
+
+// Error is the message, which stands for itself.
+func (e *Error) Error() string { return e.Message }
+
+// errUnauthorized is the answer to a missing and to an invalid key, which are
+// not told apart.
+var errUnauthorized = refuse(http.StatusUnauthorized, "Invalid or missing API key")
+
+// errNoKey is the answer for a key that isn't there and for one that is
+// somebody else's.
+var errNoKey = refuse(http.StatusNotFound, "There is no such API key")
+
+var errNoEndpoint = refuse(http.StatusNotFound, "There is no such endpoint; GET /openapi.json lists them all")
+
+func refuse(status int, format string, args ...any) *Error {
+	return &Error{status, http.StatusText(status), fmt.Sprintf(format, args...)}
+}
+
+// invalid says what is wrong with a field of the request.
+func invalid(field, format string, args ...any) *Error {
+	return refuse(http.StatusBadRequest, "%s: %s", field, fmt.Sprintf(format, args...))
+}
+
+// errorFor is the one place where errors become answers. An error that it does
+// not know is answered by 500, without its text.
+func errorFor(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	switch {
+	case errors.Is(err, key.ErrNotFound):
+		return errNoKey
+	case errors.Is(err, key.ErrConflict):
+		return refuse(http.StatusConflict, "Somebody else changed this at the same time; look at it and try again")
+	case errors.Is(err, key.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return refuse(http.StatusServiceUnavailable,
+			"The store can't be asked at the moment. A change may or may not have been made; try again")
+	case errors.Is(err, context.Canceled):
+		return refuse(http.StatusServiceUnavailable, "The request was given up")
+	}
+	return refuse(http.StatusInternalServerError,
+		"Something went wrong inside Tollgate; its log has the reason under this answer's x-request-id")
+}
+
+// recognisable is how many characters of a secret make a text a part of it.
+const recognisable = 16
+
+// hiding is e or, where the message would repeat the presented secret (which
+// somebody put where a name belongs), one that doesn't.
+func (e *Error) hiding(secret string) *Error {
+	if len(secret) > recognisable {
+		secret = secret[:recognisable]
+	}
+	if secret == "" || !strings.Contains(e.Message, secret) {
+		return e
+	}
+	return refuse(e.Status, "The request has the presented key where it does not belong; send it in the Authorization header only")
+}
+
+// writeError sends e in its one form, without a newline at the end.
+func writeError(w http.ResponseWriter, e *Error) {
+	body, err := json.Marshal(e)
+	if err != nil { // a message that isn't UTF-8
+		body, _ = json.Marshal(refuse(e.Status, "%s", http.StatusText(e.Status)))
+	}
+	h := w.Header()
+	switch e.Status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	w.Write(body)
+}

@@ -1,0 +1,94 @@
+package manage
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/govalues/decimal"
+
+	"tollgate/authz/key"
+)
+
+// inherit gives a new key the bounds of the key that makes it, from which the
+// request's fields then start.
+func inherit(rec, maker *key.Record) {
+	rec.Models = slices.Clone(maker.Models)
+	rec.ExpiresAt = maker.ExpiresAt
+	rec.Budget = maker.Budget
+	rec.Limits = maker.Limits
+}
+
+// exceeds returns an *Error when rec could do more than maker, the key that is
+// presented to make or change it: then nothing may be stored.
+func exceeds(rec, maker *key.Record) error {
+	for _, a := range rec.Actions {
+		if !maker.May(a) {
+			return more("actions", "%s is not among the presented key's actions (%s)", a, list(maker.Actions))
+		}
+	}
+	if maker.Models != nil {
+		if rec.Models == nil {
+			return more("models", "the presented key opens only %s", printable(list(maker.Models), maxText))
+		}
+		for _, m := range rec.Models {
+			if !covers(maker.Models, m) {
+				return more("models", "%s is not open to the presented key", printable(m, maxText))
+			}
+		}
+	}
+	if later(rec.ExpiresAt, maker.ExpiresAt) {
+		return more("expiresAt", "the presented key ends at %s", maker.ExpiresAt.UTC().Format(timeFormat))
+	}
+	for _, l := range []struct {
+		name      string
+		rec, most int64
+	}{
+		{"limits.requestsPerMinute", rec.Limits.RequestsPerMinute, maker.Limits.RequestsPerMinute},
+		{"limits.tokensPerMinute", rec.Limits.TokensPerMinute, maker.Limits.TokensPerMinute},
+		{"limits.concurrentRequests", rec.Limits.ConcurrentRequests, maker.Limits.ConcurrentRequests},
+	} {
+		if l.most != 0 && (l.rec == 0 || l.rec > l.most) {
+			return more(l.name, "the presented key has %d", l.most)
+		}
+	}
+	if b := maker.Budget; b != nil && !within(rec.Budget, b) {
+		return more("budget", "the presented key has %s/%s", b.Amount, b.Period)
+	}
+	return nil
+}
+
+func more(field, format string, args ...any) error {
+	e := invalid(field, format, args...)
+	return refuse(http.StatusForbidden, "%s. A key can't give more than it has; use one that has it", e.Message)
+}
+
+// covers reports whether every model that pattern opens is opened by patterns.
+func covers(patterns []string, pattern string) bool {
+	for _, p := range patterns {
+		if p == "*" || p == pattern {
+			return true
+		}
+		if prefix, ok := strings.CutSuffix(p, "*"); ok && strings.HasPrefix(pattern, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// later reports whether t is after most; nil is never.
+func later(t, most *time.Time) bool {
+	return most != nil && (t == nil || t.After(*most))
+}
+
+// within reports whether a budget allows no more than most does. Budgets of
+// different periods are not compared.
+func within(b, most *key.Budget) bool {
+	if b == nil || b.Period != most.Period {
+		return false
+	}
+	have, err1 := decimal.Parse(b.Amount)
+	bound, err2 := decimal.Parse(most.Amount)
+	return err1 == nil && err2 == nil && have.Cmp(bound) <= 0
+}

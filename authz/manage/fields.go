@@ -1,0 +1,267 @@
+package manage
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/govalues/decimal"
+
+	"tollgate/authz/key"
+)
+
+// Bounds of what a key's fields may hold.
+const (
+	maxName   = 100 // characters
+	maxText   = 256 // bytes: a model's id, an external id, a label's value
+	maxLabel  = 64  // bytes: a label's name, an environment
+	maxLabels = 32
+	maxModels = 256
+	maxLimit  = 1_000_000_000_000
+)
+
+// KeyRequest is the body of the creation of a key. Everything is optional.
+type KeyRequest struct {
+	Kind      *key.Kind `json:"kind,omitzero" enum:"personal,workspace" doc:"Without it, a user makes it a personal key"`
+	Workspace *string   `json:"workspace,omitzero" doc:"For the operator; where there is one workspace it is the default"`
+	User      *string   `json:"user,omitzero" doc:"Whose personal key it is"`
+	KeyFields
+}
+
+// KeyFields are the fields of a key that a request may set. In a change, what
+// isn't there stays, and null removes.
+type KeyFields struct {
+	Name        Change[string]             `json:"name,omitzero" doc:"1 to 100 characters once trimmed; blank is null"`
+	Actions     Change[[]key.Action]       `json:"actions,omitzero" doc:"What the key may do: infer, wake, manage, metrics"`
+	Models      Change[[]string]           `json:"models,omitzero" doc:"Exact ids or prefix/*; null is all"`
+	ExpiresAt   Change[Time]               `json:"expiresAt,omitzero"`
+	Limits      Change[LimitFields]        `json:"limits,omitzero" doc:"Bind beside the plan's; a limit that isn't there stays"`
+	Budget      Change[key.Budget]         `json:"budget,omitzero" doc:"Most that the key may cost in a day, a month or in total, in USD"`
+	Environment Change[string]             `json:"environment,omitzero"`
+	ExternalID  Change[string]             `json:"externalId,omitzero" doc:"Yours; copied into each usage event"`
+	Labels      Change[map[string]*string] `json:"labels,omitzero" doc:"Yours; copied into each usage event. A label that isn't there stays, null removes one"`
+}
+
+// LimitFields are changes to a key's own limits.
+type LimitFields struct {
+	RequestsPerMinute  Change[int64] `json:"requestsPerMinute,omitzero"`
+	TokensPerMinute    Change[int64] `json:"tokensPerMinute,omitzero"`
+	ConcurrentRequests Change[int64] `json:"concurrentRequests,omitzero"`
+}
+
+// apply makes the changes to rec, or returns an *Error that names the field.
+// rec is then of no use.
+func (f *KeyFields) apply(rec *key.Record, now time.Time) error {
+	for _, step := range []func(*key.Record) error{
+		f.name, f.actions, f.models, f.limits, f.budget, f.texts, f.labels,
+		func(rec *key.Record) error { return f.expiry(rec, now) },
+	} {
+		if err := step(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *KeyFields) name(rec *key.Record) error {
+	if !f.Name.Said {
+		return nil
+	}
+	rec.Name = ""
+	if f.Name.To == nil {
+		return nil
+	}
+	name := strings.TrimSpace(*f.Name.To)
+	if n := utf8.RuneCountInString(name); n > maxName {
+		return invalid("name", "has %d characters; use at most %d", n, maxName)
+	}
+	rec.Name = name
+	return nil
+}
+
+var allActions = []key.Action{key.Infer, key.Wake, key.Manage, key.Metrics}
+
+func (f *KeyFields) actions(rec *key.Record) error {
+	if !f.Actions.Said {
+		return nil
+	}
+	if f.Actions.To == nil || len(*f.Actions.To) == 0 {
+		return invalid("actions", "a key needs at least one of %s", list(allActions))
+	}
+	rec.Actions = nil
+	for _, a := range *f.Actions.To {
+		if !slices.Contains(allActions, a) {
+			return invalid("actions", "there is no action %q; use %s", printable(string(a), maxLabel), list(allActions))
+		}
+		if !slices.Contains(rec.Actions, a) {
+			rec.Actions = append(rec.Actions, a)
+		}
+	}
+	return nil
+}
+
+func (f *KeyFields) models(rec *key.Record) error {
+	if !f.Models.Said {
+		return nil
+	}
+	rec.Models = nil
+	if f.Models.To == nil {
+		return nil
+	}
+	switch n := len(*f.Models.To); {
+	case n == 0:
+		return invalid("models", "an empty list would open nothing; leave it out, or send null, for all models")
+	case n > maxModels:
+		return invalid("models", "has %d entries; use at most %d, or patterns such as prefix/*", n, maxModels)
+	}
+	for i, m := range *f.Models.To {
+		if !validPattern(m) {
+			return invalid(fmt.Sprintf("models[%d]", i), "must be a model's id, a pattern such as prefix/*, or *")
+		}
+		if !slices.Contains(rec.Models, m) {
+			rec.Models = append(rec.Models, m)
+		}
+	}
+	return nil
+}
+
+// validPattern reports whether m is an exact id, prefix/* or *.
+func validPattern(m string) bool {
+	if m == "*" {
+		return true
+	}
+	id, _ := strings.CutSuffix(m, "/*")
+	return id != "" && len(m) <= maxText && !strings.ContainsFunc(id, func(r rune) bool {
+		return r <= ' ' || r == '*' || r == 0x7f
+	})
+}
+
+func (f *KeyFields) expiry(rec *key.Record, now time.Time) error {
+	if !f.ExpiresAt.Said {
+		return nil
+	}
+	rec.ExpiresAt = nil
+	if f.ExpiresAt.To == nil {
+		return nil
+	}
+	at := time.Time(*f.ExpiresAt.To)
+	if !at.After(now) {
+		return invalid("expiresAt", "must be in the future; it is %s now", now.UTC().Format(timeFormat))
+	}
+	rec.ExpiresAt = &at
+	return nil
+}
+
+func (f *KeyFields) limits(rec *key.Record) error {
+	if !f.Limits.Said {
+		return nil
+	}
+	if f.Limits.To == nil {
+		rec.Limits = key.Limits{}
+		return nil
+	}
+	for _, l := range []struct {
+		name string
+		Change[int64]
+		field *int64
+	}{
+		{"limits.requestsPerMinute", f.Limits.To.RequestsPerMinute, &rec.Limits.RequestsPerMinute},
+		{"limits.tokensPerMinute", f.Limits.To.TokensPerMinute, &rec.Limits.TokensPerMinute},
+		{"limits.concurrentRequests", f.Limits.To.ConcurrentRequests, &rec.Limits.ConcurrentRequests},
+	} {
+		switch {
+		case !l.Said:
+		case l.To == nil:
+			*l.field = 0
+		case *l.To < 1 || *l.To > maxLimit:
+			return invalid(l.name, "must be from 1 to %d; leave it out, or send null, for no limit", int64(maxLimit))
+		default:
+			*l.field = *l.To
+		}
+	}
+	return nil
+}
+
+func (f *KeyFields) budget(rec *key.Record) error {
+	if !f.Budget.Said {
+		return nil
+	}
+	rec.Budget = f.Budget.To
+	if rec.Budget == nil {
+		return nil
+	}
+	if p := rec.Budget.Period; p != "day" && p != "month" && p != "total" {
+		return invalid("budget.period", "must be day, month or total")
+	}
+	amount, err := decimal.Parse(rec.Budget.Amount)
+	if err != nil || amount.IsNeg() || strings.ContainsAny(rec.Budget.Amount, "eE+") {
+		return invalid("budget.amount", `must be an amount in USD as a string, such as "10.00"`)
+	}
+	return nil
+}
+
+// texts applies the fields that are plain strings.
+func (f *KeyFields) texts(rec *key.Record) error {
+	for _, t := range []struct {
+		name string
+		most int
+		Change[string]
+		field *string
+	}{
+		{"environment", maxLabel, f.Environment, &rec.Environment},
+		{"externalId", maxText, f.ExternalID, &rec.ExternalID},
+	} {
+		if !t.Said {
+			continue
+		}
+		*t.field = ""
+		if t.To == nil {
+			continue
+		}
+		*t.field = strings.TrimSpace(*t.To)
+		if len(*t.field) > t.most {
+			return invalid(t.name, "is longer than %d bytes", t.most)
+		}
+	}
+	return nil
+}
+
+func (f *KeyFields) labels(rec *key.Record) error {
+	if !f.Labels.Said {
+		return nil
+	}
+	if f.Labels.To == nil {
+		rec.Labels = nil
+		return nil
+	}
+	if rec.Labels == nil {
+		rec.Labels = make(map[string]string, len(*f.Labels.To))
+	}
+	for name, value := range *f.Labels.To {
+		switch {
+		case name == "" || len(name) > maxLabel:
+			return invalid("labels", "a label's name has 1 to %d bytes", maxLabel)
+		case value == nil:
+			delete(rec.Labels, name)
+		case len(*value) > maxText:
+			return invalid("labels."+printable(name, maxLabel), "is longer than %d bytes", maxText)
+		default:
+			rec.Labels[name] = *value
+		}
+	}
+	if len(rec.Labels) > maxLabels {
+		return invalid("labels", "there would be %d; use at most %d", len(rec.Labels), maxLabels)
+	}
+	return nil
+}
+
+// list writes words as "a, b, c".
+func list[S ~string](words []S) string {
+	s := make([]string, len(words))
+	for i, w := range words {
+		s[i] = string(w)
+	}
+	return strings.Join(s, ", ")
+}

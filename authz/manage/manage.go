@@ -1,0 +1,169 @@
+// Package manage is Tollgate's management API over HTTP, and its client: keys,
+// models, the catalog, stored usage events and who consumes them.
+//
+// It is on a listener of its own and nothing that lets a request through
+// depends on it. Who may do what is in auth.go; what an answer looks like when
+// something is wrong is in errors.go. To add an endpoint, write a function of
+// (context, *call, input) and name it in New: the wrapper in route.go
+// authenticates, decodes, counts, maps errors and documents it.
+package manage
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"tollgate/authz/catalog"
+	"tollgate/authz/key"
+)
+
+// Config is what the management API works on. Fields without a stated zero
+// value must be set.
+type Config struct {
+	// Keys is where keys are stored.
+	Keys Keys
+	// Applied is called after a change to a key was stored and before it is
+	// answered; when it returns, no replica accepts the key as it was before.
+	// nil: nothing is called, for a store that sees to it by itself.
+	Applied func(context.Context, *key.Record)
+	// LastUsed tells when a key was last let through. It must not block. nil:
+	// not known, of any key.
+	LastUsed func(keyID string) (time.Time, bool)
+	// Tables returns the workspaces, users, plans and models in force. The
+	// result is not changed. It must not block.
+	Tables func() *catalog.Tables
+
+	// Identify returns the record of a valid key, by the secret as presented.
+	// An error that wraps key.ErrUnavailable says that it can't be told (503);
+	// any other means that the key opens nothing (401).
+	Identify func(ctx context.Context, secret string) (*key.Record, error)
+	// OperatorKey is the digest of the operator's own key, which may do
+	// everything. Zero: there is none.
+	OperatorKey key.Digest
+
+	// Events, Consumers and Catalog stand behind the endpoints of their names.
+	// nil: those endpoints don't exist.
+	Events    Events
+	Consumers Consumers
+	Catalog   Catalog
+
+	// Ready says why this replica should get no requests, nil when it should.
+	// nil: always ready.
+	Ready func() error
+	// Version is Tollgate's, for the OpenAPI document. Empty: "dev".
+	Version string
+	// Now is the clock. nil: time.Now.
+	Now func() time.Time
+	// Rand is where secrets come from. nil: crypto/rand.
+	Rand io.Reader
+	// Logger gets a line per change and per failure. It never gets a secret.
+	// nil: slog.Default.
+	Logger *slog.Logger
+	// Served is called after each request. It must not block. nil: nothing is.
+	Served func(Served)
+}
+
+// Served is a request that was answered, for metrics.
+type Served struct {
+	Operation string // such as "GET /api/v1/api-keys/{id}"; "none" where no endpoint matched
+	Status    int
+	Duration  time.Duration
+}
+
+// Keys stores the records of keys. Errors wrap the sentinels of package key.
+// All methods may block on I/O until their context ends.
+type Keys interface {
+	// Put stores a record if its revision in the store is still expect (0: if
+	// there is none), and returns the new revision. key.ErrConflict: somebody
+	// else was faster. A write whose fate is not known is key.ErrUnavailable.
+	Put(ctx context.Context, rec *key.Record, expect uint64) (uint64, error)
+	// Get returns the newest record, with its Revision, or key.ErrNotFound.
+	Get(ctx context.Context, workspace, id string) (*key.Record, error)
+	// List returns the records of a workspace, revoked ones too, oldest first,
+	// always in the same order.
+	List(ctx context.Context, workspace string) ([]*key.Record, error)
+}
+
+// api is the running management API.
+type api struct {
+	Config // complete: New puts the defaults in
+	doc    *document
+	mux    *http.ServeMux
+}
+
+// New makes the handler of the management API. It refuses a Config that lacks
+// what it needs.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Keys == nil || cfg.Tables == nil || cfg.Identify == nil {
+		return nil, errors.New("manage: Keys, Tables and Identify must be set")
+	}
+	if cfg.Applied == nil {
+		cfg.Applied = func(context.Context, *key.Record) {}
+	}
+	if cfg.LastUsed == nil {
+		cfg.LastUsed = func(string) (time.Time, bool) { return time.Time{}, false }
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func() error { return nil }
+	}
+	if cfg.Version == "" {
+		cfg.Version = "dev"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Served == nil {
+		cfg.Served = func(Served) {}
+	}
+	a := &api{Config: cfg, mux: http.NewServeMux()}
+	a.doc = newDocument(cfg.Version)
+
+	a.probes()
+	a.keyRoutes()
+	a.modelRoutes()
+	if cfg.Events != nil {
+		a.eventRoutes()
+	}
+	if cfg.Consumers != nil {
+		a.consumerRoutes()
+	}
+	if cfg.Catalog != nil {
+		a.catalogRoutes()
+	}
+	if err := a.serveDocument(); err != nil {
+		return nil, err
+	}
+	return a.outermost(), nil
+}
+
+// probes are the endpoints that need no key and tell nothing of anybody.
+func (a *api) probes() {
+	handle(a, route{
+		method: http.MethodGet, path: "/livez", who: anybody, status: http.StatusOK,
+		summary: "Whether the process runs",
+	}, func(context.Context, *call, none) (state, error) { return state{"ok"}, nil })
+	handle(a, route{
+		method: http.MethodGet, path: "/readyz", who: anybody, status: http.StatusOK,
+		summary: "Whether this replica should get requests",
+	}, func(context.Context, *call, none) (state, error) {
+		if err := a.Ready(); err != nil {
+			a.Logger.Warn("not ready", "reason", err)
+			return state{}, refuse(http.StatusServiceUnavailable, "This replica is not ready; its log says why")
+		}
+		return state{"ok"}, nil
+	})
+}
+
+type state struct {
+	Status string `json:"status"`
+}

@@ -1,0 +1,247 @@
+package manage
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// maxBody is the most that a request's body may have where its route says
+// nothing else: 1 MiB.
+const maxBody = 1 << 20
+
+// route is all that the wrapper and the OpenAPI document need to know of an
+// endpoint.
+type route struct {
+	method, path string
+	summary      string
+	who          access
+	status       int // of a success
+	query        []param
+	// body is the most bytes a body may have; 0: maxBody.
+	body int64
+	// media is the type of a raw answer.
+	media string
+}
+
+// param is a parameter of a query. What a route doesn't list is refused, so
+// that a mistyped dryRun doesn't change anything.
+type param struct{ name, doc string }
+
+// none is the input of an endpoint without a body, and the output of one that
+// answers without one.
+type none struct{}
+
+// raw is an input or output that is not the JSON of a Go value.
+type raw []byte
+
+// call is a request that got through to its endpoint.
+type call struct {
+	who    *caller // nil only where anybody may ask
+	secret string  // as presented, "" where nobody asked for it
+	query  url.Values
+	header http.Header // of the answer
+	w      http.ResponseWriter
+	r      *http.Request
+}
+
+// answer is what the outermost wrapper knows of an answer.
+type answer struct {
+	http.ResponseWriter
+	status    int
+	operation string
+}
+
+func (w *answer) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// handle adds an endpoint: it documents it, and on each request authenticates,
+// checks the query, decodes the body strictly into an In, calls fn, and writes
+// its Out or its error.
+func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (Out, error)) {
+	if rt.body == 0 {
+		rt.body = maxBody
+	}
+	describe[In, Out](a.doc, rt)
+	a.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
+		if known, ok := w.(*answer); ok {
+			known.operation = rt.method + " " + rt.path
+		}
+		c := &call{header: w.Header(), w: w, r: r}
+		out, err := func() (out Out, err error) {
+			if err = a.admit(c, rt); err != nil {
+				return out, err
+			}
+			var in In
+			if err = readInput(c, rt, &in); err != nil {
+				return out, err
+			}
+			return fn(r.Context(), c, in)
+		}()
+		if err != nil {
+			e := errorFor(err).hiding(c.secret)
+			if e.Status >= http.StatusInternalServerError {
+				a.Logger.Error("management request failed", "operation", rt.method+" "+rt.path,
+					"status", e.Status, "request", w.Header().Get("X-Request-Id"), "error", err)
+			}
+			writeError(w, e)
+			return
+		}
+		writeOutput(w, rt, out)
+	})
+}
+
+// admit is what comes before an endpoint looks at the body.
+func (a *api) admit(c *call, rt route) (err error) {
+	if c.query, err = url.ParseQuery(c.r.URL.RawQuery); err != nil {
+		return refuse(http.StatusBadRequest, "The query can't be read: escape its values")
+	}
+	if rt.who != anybody {
+		if c.secret, err = credential(c.r); err != nil {
+			return err
+		}
+		if c.who, err = a.authenticate(c.r.Context(), c.secret); err != nil {
+			return err
+		}
+		if err = rt.who.check(c.who); err != nil {
+			return err
+		}
+	}
+	for name, values := range c.query {
+		if !knows(rt.query, name) {
+			return refuse(http.StatusBadRequest,
+				"The query has a parameter that this endpoint does not know; GET /openapi.json has the list. A key belongs into the Authorization header")
+		}
+		if len(values) > 1 {
+			return invalid(name, "stands twice in the query")
+		}
+	}
+	return nil
+}
+
+func knows(params []param, name string) bool {
+	for _, p := range params {
+		if p.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func readInput(c *call, rt route, in any) error {
+	switch in := in.(type) {
+	case *none:
+		return nil
+	case *raw:
+		var err error
+		*in, err = readBody(c.w, c.r, rt.body, "application/yaml", "application/x-yaml", "text/yaml", "application/json")
+		return err
+	default:
+		body, err := readBody(c.w, c.r, rt.body, "application/json", "application/merge-patch+json")
+		if err != nil {
+			return err
+		}
+		return decode(body, in)
+	}
+}
+
+func writeOutput(w http.ResponseWriter, rt route, out any) {
+	var body []byte
+	switch out := out.(type) {
+	case none:
+	case raw:
+		w.Header().Set("Content-Type", rt.media)
+		body = out
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		var err error
+		if body, err = json.Marshal(out, json.Deterministic(true), json.FormatNilSliceAsNull(true)); err != nil {
+			writeError(w, errorFor(err))
+			return
+		}
+	}
+	w.WriteHeader(rt.status)
+	w.Write(body)
+}
+
+// outermost is what happens to every request, whatever its path.
+func (a *api) outermost() http.Handler {
+	// Keys travel in headers, never in cookies, so another site's page can do
+	// nothing in a user's name. This refuses it before anything is looked at.
+	crossOrigin := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		w := &answer{ResponseWriter: rw, operation: "none"}
+		h := w.Header()
+		h.Set("X-Request-Id", newID(a.Now()))
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		defer func() {
+			if p := recover(); p != nil {
+				a.Logger.Error("panic in the management API", "operation", w.operation,
+					"request", h.Get("X-Request-Id"), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				if w.status != 0 {
+					panic(http.ErrAbortHandler) // the answer has begun; break it off
+				}
+				writeError(w, errorFor(fmt.Errorf("panic: %v", p)))
+			}
+			a.Served(Served{w.operation, w.status, time.Since(start)})
+		}()
+		if err := crossOrigin.Check(r); err != nil {
+			writeError(w, refuse(http.StatusForbidden, "A page of another site may not use this API"))
+			return
+		}
+		// The mux answers a path that isn't clean by a redirect, and a known path
+		// with another method in its own words.
+		if _, pattern := a.mux.Handler(r); pattern == "" || !clean(r.URL.Path) {
+			writeError(w, errNoEndpoint)
+			return
+		}
+		a.mux.ServeHTTP(w, r)
+	})
+}
+
+func clean(path string) bool {
+	for i := 1; i < len(path); i++ {
+		if path[i-1] == '/' && (path[i] == '/' || path[i] == '.') {
+			return false
+		}
+	}
+	return true
+}
+
+// number reads a whole number from the query, within bounds.
+func (c *call) number(name string, missing, least, most int) (int, error) {
+	s := c.query.Get(name)
+	if s == "" {
+		return missing, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > most {
+		return 0, invalid(name, "must be a whole number from %d to %d", least, most)
+	}
+	return n, nil
+}
+
+// linkNext tells where the next page is: this request's query with the changes.
+func (c *call) linkNext(name, value string) {
+	next := url.Values{}
+	for k, v := range c.query {
+		next[k] = v
+	}
+	next.Set(name, value)
+	c.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, c.r.URL.EscapedPath(), next.Encode()))
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tollgate/authz/manage"
+)
+
+func newApply() *cobra.Command {
+	s := &server{}
+	var file string
+	var dryRun, prune bool
+	cmd := &cobra.Command{
+		Use: "apply -f CATALOG", Short: "Put a catalog in force, and show what that changes", Args: takes(),
+		Long: "Puts a catalog (YAML or JSON) over the one in force, without a restart, and shows what that changes.\n" +
+			"What the file doesn't have stays, unless --prune.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usage(cmd, "-f CATALOG is missing")
+			}
+			c, p, err := s.client(cmd)
+			if err != nil {
+				return err
+			}
+			written, err := readFile(cmd, file)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"name": {file}}
+			if dryRun {
+				query.Set("dryRun", "true")
+			}
+			if prune {
+				query.Set("prune", "true")
+			}
+			applied, err := c.Apply(cmd.Context(), written, query)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.raw(applied.Raw)
+			}
+			return p.applied(applied.Value)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the catalog; - reads standard input")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would change, and change nothing")
+	cmd.Flags().BoolVar(&prune, "prune", false, "remove what the file doesn't have")
+	return s.flags(cmd)
+}
+
+// readFile reads a file, or standard input for "-".
+func readFile(cmd *cobra.Command, name string) ([]byte, error) {
+	if name != "-" {
+		return os.ReadFile(name)
+	}
+	var b bytes.Buffer
+	_, err := b.ReadFrom(cmd.InOrStdin())
+	return b.Bytes(), err
+}
+
+func (p *printer) applied(a manage.Applied) error {
+	for _, note := range a.Notes {
+		p.advise("Note: %s", plain(note))
+	}
+	signs := map[string]string{"add": "+", "change": "~", "remove": "-"}
+	for _, c := range a.Changes {
+		line := signs[c.Action] + " " + c.Kind
+		if c.ID != "" {
+			line += " " + c.ID
+		}
+		if len(c.Fields) > 0 {
+			line += ": " + strings.Join(c.Fields, ", ")
+		}
+		if err := p.line("%s", plain(line)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(a.Changes) == 0:
+		return p.line("Nothing to change.")
+	case a.DryRun:
+		p.advise("Nothing was changed. To do it, leave --dry-run out.")
+	}
+	return nil
+}

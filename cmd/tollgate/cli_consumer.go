@@ -1,0 +1,93 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"tollgate/authz/manage"
+)
+
+func newConsumer() *cobra.Command {
+	s := &server{}
+	return s.flags(group("consumer", "Let programs outside read usage events from NATS",
+		newConsumerCreate(s), newConsumerList(s), newConsumerDelete(s)))
+}
+
+func newConsumerCreate(s *server) *cobra.Command {
+	var workspace string
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Make a credential that reads usage events and nothing else; it is shown this once", Args: takes("NAME"),
+		Long: "Makes a credential and a durable pull consumer for it. Tollgate must have been started with --nats-listen.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, p, err := s.client(cmd)
+			if err != nil {
+				return err
+			}
+			made, err := c.CreateConsumer(cmd.Context(), manage.ConsumerRequest{Name: args[0], Workspace: given(workspace)})
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.raw(made.Raw)
+			}
+			v := made.Value
+			rows := [][]string{
+				{"url", v.URL}, {"user", v.User}, {"password", v.Password},
+				{"stream", v.Stream}, {"durable", v.Durable}, {"subjects", words(v.Subjects, "-")},
+			}
+			if err := p.table(rows...); err != nil {
+				return err
+			}
+			p.advise("Keep the password now: it is not shown again. Bind a pull subscription to the durable and acknowledge each event.")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&workspace, "workspace", "", "only this workspace's events")
+	return cmd
+}
+
+func newConsumerList(s *server) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the consumers", Args: takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, p, err := s.client(cmd)
+			if err != nil {
+				return err
+			}
+			list, err := c.ListConsumers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.raw(list.Raw)
+			}
+			rows := [][]string{{"NAME", "WORKSPACE", "CREATED"}}
+			for _, v := range list.Value {
+				workspace := "all"
+				if v.Workspace != nil {
+					workspace = *v.Workspace
+				}
+				rows = append(rows, []string{v.Name, workspace, when(&v.CreatedAt, "-")})
+			}
+			return p.table(rows...)
+		},
+	}
+}
+
+func newConsumerDelete(s *server) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Take a consumer's credential away; what it had read is forgotten", Args: takes("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, p, err := s.client(cmd)
+			if err != nil {
+				return err
+			}
+			if err := c.DeleteConsumer(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			if p.json {
+				return nil // the API's answer is empty
+			}
+			return p.line("Deleted %s.", args[0])
+		},
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"tollgate/authz/manage"
+)
+
+// printer writes what a command has to say: results to standard output, advice
+// to standard error. It uses no colours.
+type printer struct {
+	cmd  *cobra.Command
+	json bool
+}
+
+func newPrinter(cmd *cobra.Command, asJSON bool) *printer { return &printer{cmd, asJSON} }
+
+// raw writes JSON as it came, and a newline.
+func (p *printer) raw(text []byte) error {
+	_, err := fmt.Fprintf(p.cmd.OutOrStdout(), "%s\n", bytes.TrimRight(text, "\n"))
+	return err
+}
+
+// line writes a result for people.
+func (p *printer) line(format string, args ...any) error {
+	_, err := fmt.Fprintf(p.cmd.OutOrStdout(), format+"\n", args...)
+	return err
+}
+
+// advise tells people what to do with a result.
+func (p *printer) advise(format string, args ...any) {
+	fmt.Fprintf(p.cmd.ErrOrStderr(), format+"\n", args...)
+}
+
+// table writes rows in aligned columns; the first one is the head.
+func (p *printer) table(rows ...[]string) error {
+	w := tabwriter.NewWriter(p.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			if i > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprint(w, plain(cell))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// plain takes out of a text what a terminal would act on: names and labels are
+// whatever somebody sent.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// when writes a time for people, in UTC.
+func when(t *manage.Time, never string) string {
+	if t == nil {
+		return never
+	}
+	return time.Time(*t).UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// text is what p points to, or a dash.
+func text(p *string) string {
+	if p == nil || *p == "" {
+		return "-"
+	}
+	return *p
+}
+
+// number is what p points to, or a dash.
+func number(p *int64) string {
+	if p == nil {
+		return "-"
+	}
+	return fmt.Sprint(*p)
+}
+
+// words joins a list, and says what an absent one means.
+func words[S ~string](list []S, absent string) string {
+	if list == nil {
+		return absent
+	}
+	s := make([]string, len(list))
+	for i, w := range list {
+		s[i] = string(w)
+	}
+	return strings.Join(s, ",")
+}
+
+// pages are the answers to a list that came in pages.
+type pages[T any] struct {
+	items []T
+	raw   [][]byte
+}
+
+func (p *pages[T]) add(a manage.Answer[[]T]) {
+	p.items = append(p.items, a.Value...)
+	p.raw = append(p.raw, a.Raw)
+}
+
+// join writes the pages as one list, whose elements are as they came.
+func (p *pages[T]) join() []byte {
+	if len(p.raw) == 1 {
+		return p.raw[0]
+	}
+	var out bytes.Buffer
+	out.WriteByte('[')
+	for _, page := range p.raw {
+		inner := bytes.TrimSpace(page)
+		inner = bytes.TrimSpace(inner[1 : len(inner)-1])
+		if len(inner) > 0 {
+			if out.Len() > 1 {
+				out.WriteByte(',')
+			}
+			out.Write(inner)
+		}
+	}
+	out.WriteByte(']')
+	return out.Bytes()
+}
+
+// oneLine takes the white space out of a JSON value.
+func oneLine(v jsontext.Value) ([]byte, error) {
+	v = v.Clone()
+	if err := v.Compact(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}

@@ -1,0 +1,98 @@
+//go:build linux
+
+package main_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestE2E tries the product as a user would: the real binary, built with the race
+// detector, a real Envoy, the embedded NATS and the SDKs that callers use, through
+// the command line and the network alone. (On Linux only: it looks into /proc for
+// what was left running, and for memory.)
+//
+// It needs what `make tools sdks` installs. Without that it is skipped, unless
+// TOLLGATE_TEST_REQUIRE=1 says that it must not be.
+func TestE2E(t *testing.T) {
+	if testing.Short() {
+		t.Skip("end to end: not with -short")
+	}
+	b := build(t)
+	for _, point := range []struct {
+		name string
+		test func(*testing.T, *bench)
+	}{
+		{"1 one command starts everything, and Ctrl-C leaves nothing running", testLifecycle},
+		{"1 one clear message each for what can't start", testRefusesToStart},
+		{"1 make run prints a curl line that works", testQuickstart},
+		{"2 to 5 through one gate", testGate},
+		{"4 kill -9 under load: every admission has its event, none twice", testKill},
+		{"6 nobody without a key can make it hold memory", testMemory},
+	} {
+		t.Run(point.name, func(t *testing.T) { point.test(t, b) })
+	}
+}
+
+// bench is what the tests work with: binaries and clients.
+type bench struct {
+	tollgate, quickstart string
+	envoy                string
+	python, pythonPath   string
+}
+
+func build(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{python: os.Getenv("PYTHON"), pythonPath: root(t, ".tools", "py")}
+	if b.python == "" {
+		b.python = "python3"
+	}
+	if _, err := os.Stat(filepath.Join(b.pythonPath, "openai")); err != nil {
+		unavailable(t, "the Python SDKs are missing; run `make sdks`")
+	}
+	b.envoy = findEnvoy(t)
+	dir := t.TempDir()
+	b.tollgate, b.quickstart = filepath.Join(dir, "tollgate"), filepath.Join(dir, "quickstart")
+	for out, pkg := range map[string]string{b.tollgate: ".", b.quickstart: "../../examples/quickstart"} {
+		if msg, err := exec.Command("go", "build", "-race", "-o", out, pkg).CombinedOutput(); err != nil {
+			t.Fatalf("go build %s: %v\n%s", pkg, err, msg)
+		}
+	}
+	return b
+}
+
+func findEnvoy(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("TOLLGATE_ENVOY"); path != "" {
+		return path
+	}
+	if path, err := exec.LookPath("envoy"); err == nil {
+		return path
+	}
+	path := root(t, ".tools", "envoy", "envoy", "_bin", "envoy")
+	if _, err := os.Stat(path); err != nil {
+		unavailable(t, "there is no Envoy; run `make tools`")
+	}
+	return path
+}
+
+// unavailable skips the test, or fails it where it must not be skipped.
+func unavailable(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("TOLLGATE_TEST_REQUIRE") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip("SKIPPED, end to end: " + why)
+}
+
+// root is a path from the project's directory.
+func root(t *testing.T, elements ...string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(append([]string{"..", ".."}, elements...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

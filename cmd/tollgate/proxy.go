@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tollgate/authz/catalog"
+	"tollgate/authz/manage"
+	"tollgate/envoy"
+)
+
+// envoyOptions are what Envoy's configuration needs of the settings.
+func (s *settings) envoyOptions() envoy.Options {
+	return envoy.Options{Listen: s.gateway.value, Server: s.grpc.value}
+}
+
+// routing is what a catalog says of where requests go: a cluster per model that
+// has upstreams and per route that has one, and Envoy routes for the paths of each
+// dialect. Where two dialects have the same path, the route that comes first in
+// the catalog has it, as in a check.
+func routing(t *catalog.Tables) envoy.Spec {
+	var spec envoy.Spec
+	for _, m := range t.Models {
+		if len(m.Upstreams) > 0 {
+			spec.Clusters = append(spec.Clusters, cluster(m.Cluster, m.Upstreams))
+		}
+	}
+	slices.SortFunc(spec.Clusters, func(a, b envoy.Cluster) int { return strings.Compare(a.Name, b.Name) })
+	seen := map[string]bool{}
+	for i := range t.Routes {
+		r := &t.Routes[i]
+		if r.Upstream != nil {
+			spec.Clusters = append(spec.Clusters, cluster(r.Cluster, []catalog.Upstream{*r.Upstream}))
+		}
+		for j := range r.Dialect.Paths {
+			prefix := literal(r.Dialect.Paths[j].Pattern)
+			if seen[prefix] {
+				continue
+			}
+			seen[prefix] = true
+			spec.Routes = append(spec.Routes, envoy.Route{
+				Prefix: prefix, Rewrite: r.Dialect.Upstream(prefix),
+				MaxDuration: r.MaxDuration, MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
+			})
+		}
+	}
+	return spec
+}
+
+// literal is a path pattern up to the segment that varies.
+func literal(pattern string) string {
+	before, _, _ := strings.Cut(pattern, "{")
+	if before == "/" {
+		return before
+	}
+	return strings.TrimSuffix(before, "/")
+}
+
+func cluster(name string, upstreams []catalog.Upstream) envoy.Cluster {
+	c := envoy.Cluster{Name: name, TLS: upstreams[0].Scheme == "https", Path: upstreams[0].Path}
+	for _, u := range upstreams {
+		c.Endpoints = append(c.Endpoints, envoy.Endpoint{Host: u.Host, Port: u.Port, Weight: u.Weight})
+	}
+	return c
+}
+
+// bootstrap is the file that Envoy starts with.
+func bootstrap(s *settings, t *catalog.Tables) ([]byte, error) {
+	if err := credentialsMayTravel(s.grpc.value, t); err != nil {
+		return nil, err
+	}
+	resources, err := envoy.Build(s.envoyOptions(), routing(t))
+	if err != nil {
+		return nil, err
+	}
+	return envoy.Bootstrap(s.envoyOptions(), resources)
+}
+
+// credentialsMayTravel refuses to send an upstream's credential in a Check's
+// answer over anything but loopback.
+func credentialsMayTravel(grpc string, t *catalog.Tables) error {
+	host, _, err := net.SplitHostPort(grpc)
+	if err != nil {
+		return fmt.Errorf("the gRPC address: %w", err)
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && addr.IsLoopback() || host == "localhost" {
+		return nil
+	}
+	for _, m := range t.Models {
+		if m.Credential != nil {
+			return fmt.Errorf("model %q has a credential, which goes to Envoy in the answer of a check: that must not leave the machine in clear text; "+
+				"let --grpc-addr be a loopback address", m.ID)
+		}
+	}
+	return nil
+}
+
+// startProxy runs Envoy in front of the node.
+func (n *node) startProxy(ctx context.Context) error {
+	binary, err := envoy.Find(ctx, n.settings.envoy)
+	if err != nil {
+		return err
+	}
+	if binary.Warning != "" {
+		n.log.Warn(binary.Warning)
+	}
+	config, err := bootstrap(n.settings, n.tables())
+	if err != nil {
+		return err
+	}
+	// Whatever was open when this process started was carried by an Envoy that
+	// died with the process before: nobody will settle it.
+	n.abandon(n.ledger.Open(time.Time{}))
+	supervisor, err := envoy.Supervise(ctx, envoy.SupervisorConfig{
+		Binary: binary.Path, Dir: filepath.Join(n.settings.data, "envoy"), Bootstrap: config, Gateway: n.settings.gateway.value,
+		OnExit: n.proxyDied, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.onStop(supervisor.Stop)
+	return nil
+}
+
+// settleGrace is how long after Envoy's death settlements that it sent before are
+// still waited for.
+const settleGrace = time.Second
+
+// proxyDied closes what the dead Envoy carried.
+func (n *node) proxyDied(cause error) {
+	n.log.Error("Envoy died and is started again", "error", cause)
+	carried := n.ledger.Open(time.Time{})
+	time.AfterFunc(settleGrace, func() { n.abandon(carried) })
+}
+
+func newEnvoy() *cobra.Command {
+	return group("envoy", "What an Envoy of yours needs", newBootstrap())
+}
+
+func newBootstrap() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "bootstrap", Short: "Print what an Envoy starts with", Args: takes(),
+		Long: `Print the configuration that an Envoy of yours starts with, for the same environment as tollgate serve's: the
+addresses come from the flags, the environment, or the running Tollgate's data directory.`,
+	}
+	s := newSettings(cmd)
+	static := cmd.Flags().Bool("static", true, "the whole configuration; restart Envoy after a change of the catalog's upstreams")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !*static {
+			return usage(cmd, "only --static is there yet")
+		}
+		if err := s.resolve(cmd.Flags()); err != nil {
+			return usage(cmd, "%v", err)
+		}
+		text, err := s.printBootstrap(cmd.Context())
+		if err != nil {
+			return err
+		}
+		_, err = cmd.OutOrStdout().Write(text)
+		return err
+	}
+	return cmd
+}
+
+// printBootstrap is what an Envoy starts with that works with the Tollgate of
+// these settings: the running one of the data directory, or one that is started
+// later with the same addresses and catalog.
+func (s *settings) printBootstrap(ctx context.Context) ([]byte, error) {
+	running, err := readAddresses(s.data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for a, of := range map[*address]string{&s.gateway: running.Gateway, &s.grpc: running.GRPC} {
+		if !a.given {
+			a.value = of
+		}
+	}
+	s.gateway.value = first(s.gateway.value, defaultGateway)
+	if s.grpc.value == "" {
+		return nil, fmt.Errorf("where Envoy finds Tollgate isn't known: set TOLLGATE_GRPC_ADDR for it and for tollgate serve, or start that first with --data %s", s.data)
+	}
+	c, err := s.currentCatalog(ctx, running.API != "")
+	if err != nil {
+		return nil, err
+	}
+	tables, err := compile(c)
+	if err != nil {
+		return nil, err
+	}
+	return bootstrap(s, tables)
+}
+
+// currentCatalog is the running Tollgate's, or the file's where none runs.
+func (s *settings) currentCatalog(ctx context.Context, running bool) (*catalog.Catalog, error) {
+	if running {
+		addr, err := (&server{addr: s.api.value}).address(s.data)
+		if err != nil {
+			return nil, err
+		}
+		operator, err := operatorKey(s.data)
+		if err != nil {
+			return nil, err
+		}
+		client, err := manage.NewClient(addr, operator, nil)
+		if err != nil {
+			return nil, err
+		}
+		stored, err := client.Catalog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return catalog.Parse("the stored catalog", stored.Raw)
+	}
+	if s.catalog == "" {
+		return nil, errors.New("no Tollgate runs on this data directory; name a catalog by --catalog or TOLLGATE_CATALOG")
+	}
+	text, err := os.ReadFile(s.catalog)
+	if err != nil {
+		return nil, err
+	}
+	return catalog.Parse(s.catalog, text)
+}

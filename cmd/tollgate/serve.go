@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tollgate/authz/manage"
+)
+
+func newUp() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "up", Short: "Run everything: the services, an embedded NATS, and an Envoy in front", Args: takes(),
+		Long: `Run everything in one process and its child: the services that Envoy calls, the management API, an
+embedded NATS, and Envoy itself, which is restarted if it dies. It stays in the foreground until it is
+interrupted.`,
+	}
+	s := newSettings(cmd)
+	cmd.Flags().BoolVar(&s.demoKey, "demo-key", false, "make a key for trying things out, and print it")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return run(cmd, s, true) }
+	return cmd
+}
+
+func newServe() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the services alone, for an Envoy of yours", Args: takes(),
+		Long: `Run the services that Envoy calls and the management API, for an Envoy of yours: what it starts with is
+printed by tollgate envoy bootstrap with the same environment. It stays in the foreground until it is
+interrupted.`,
+	}
+	s := newSettings(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return run(cmd, s, false) }
+	return cmd
+}
+
+// shutdownTime bounds a shutdown: Envoy's drain, the last settlements, the last
+// events.
+const shutdownTime = 25 * time.Second
+
+// run brings a replica up, with Envoy in front of it or not, and stays until it is
+// interrupted or a part of it fails.
+func run(cmd *cobra.Command, s *settings, withEnvoy bool) error {
+	if err := s.resolve(cmd.Flags()); err != nil {
+		return usage(cmd, "%v", err)
+	}
+	log, err := s.logger()
+	if err != nil {
+		return usage(cmd, "%v", err)
+	}
+	ctx := cmd.Context()
+	if err := bind(s.addresses()); err != nil {
+		return err
+	}
+	n, err := start(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		defer cancel()
+		n.stop(ctx)
+	}()
+	if withEnvoy {
+		if err := n.startProxy(ctx); err != nil {
+			return err
+		}
+	}
+	var demo string
+	if s.demoKey {
+		if demo, err = n.makeDemoKey(ctx); err != nil {
+			return fmt.Errorf("the demo key: %w", err)
+		}
+	}
+	if err := n.greet(cmd.OutOrStdout(), withEnvoy, demo); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-n.failed:
+		return err
+	}
+}
+
+// greet prints where everything is, and a line to try.
+func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
+	s := n.settings
+	var b strings.Builder
+	line := func(name, value string) { fmt.Fprintf(&b, "  %-10s %s\n", name, value) }
+	b.WriteString("Tollgate is up.\n\n")
+	if withEnvoy {
+		line("gateway", "http://"+s.gateway.value)
+	} else {
+		line("gateway", "http://"+s.gateway.value+"  (once your Envoy runs: tollgate envoy bootstrap)")
+	}
+	line("api", "http://"+s.api.value)
+	line("grpc", s.grpc.value)
+	line("metrics", "http://"+s.metrics.value+"/metrics")
+	if addr := n.nats.Addr(); addr != "" {
+		line("nats", "nats://"+addr)
+	}
+	line("data", s.data)
+	if demo != "" {
+		line("demo key", demo)
+	}
+	if path, model := n.example(); path != "" {
+		shown := first(demo, "KEY")
+		if demo == "" {
+			b.WriteString("\nMake a key: tollgate key create --name first\n")
+		}
+		fmt.Fprintf(&b, "\nTry it:\n\n  curl http://%s%s -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n",
+			s.gateway.value, path, shown, model)
+	}
+	if withEnvoy {
+		b.WriteString("\nCtrl-C stops everything.\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// example is a chat path and a model to try it with; "" where the catalog has
+// none.
+func (n *node) example() (path, model string) {
+	t := n.tables()
+	for i := range t.Routes {
+		for j := range t.Routes[i].Dialect.Paths {
+			if p := t.Routes[i].Dialect.Paths[j].Pattern; path == "" && strings.HasSuffix(p, "/chat/completions") {
+				path = p
+			}
+		}
+	}
+	for id := range t.Workspaces {
+		for _, m := range t.ModelsFor(id) {
+			if m.Deployed && strings.Contains(strings.ToLower(m.ID), "llama") || model == "" && m.Deployed {
+				model = m.ID
+			}
+		}
+	}
+	if path == "" || model == "" {
+		return "", ""
+	}
+	return path, model
+}
+
+// demoKeyLife is how long a demo key lives.
+const demoKeyLife = 7 * 24 * time.Hour
+
+// makeDemoKey makes a key in the first workspace, as anybody would: by the API.
+func (n *node) makeDemoKey(ctx context.Context) (string, error) {
+	workspaces := slices.Sorted(maps.Keys(n.tables().Workspaces))
+	if len(workspaces) == 0 {
+		return "", errors.New("the catalog has no workspace")
+	}
+	operator, err := n.operatorKey()
+	if err != nil {
+		return "", err
+	}
+	addr, _ := dialable(n.settings.api.value)
+	client, err := manage.NewClient(addr, operator, nil)
+	if err != nil {
+		return "", err
+	}
+	made, err := client.CreateKey(ctx, manage.KeyRequest{
+		Workspace: &workspaces[0],
+		KeyFields: manage.KeyFields{
+			Name:        manage.To("demo"),
+			Environment: manage.To("demo"),
+			ExpiresAt:   manage.To(manage.Time(time.Now().Add(demoKeyLife))),
+		},
+	})
+	return made.Value.Secret, err
+}

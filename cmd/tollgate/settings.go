@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// settings are what up, serve and envoy bootstrap are told: each by a flag or by
+// its environment twin, the flag first.
+type settings struct {
+	gateway, api, grpc, metrics address
+
+	data       string
+	catalog    string // file; "": what is stored, or nothing
+	natsListen string
+	envoy      string
+	name       string
+	operator   string // environment only: a secret doesn't belong into a command line
+	logLevel   string
+	demoKey    bool
+	drain      time.Duration
+}
+
+// newSettings gives cmd the flags that a server has.
+func newSettings(cmd *cobra.Command) *settings {
+	s := &settings{
+		gateway: address{name: "gateway", flag: "--gateway-addr", env: "TOLLGATE_GATEWAY_ADDR"},
+		api:     address{name: "api", flag: "--api-addr", env: "TOLLGATE_API_ADDR"},
+		grpc:    address{name: "grpc", flag: "--grpc-addr", env: "TOLLGATE_GRPC_ADDR"},
+		metrics: address{name: "metrics", flag: "--metrics-addr", env: "TOLLGATE_METRICS_ADDR"},
+	}
+	f := cmd.Flags()
+	what := map[*address]string{
+		&s.gateway: "where Envoy listens for callers (default " + defaultGateway + ")",
+		&s.api:     "where the management API listens (default " + defaultAPI + ")",
+		&s.grpc:    "where Envoy's calls are answered (default: a free port)",
+		&s.metrics: "where Tollgate's own metrics are (default: a free port)",
+	}
+	for _, a := range s.addresses() {
+		f.StringVar(&a.value, a.flag[2:], "", what[a]+" ("+a.env+")")
+	}
+	text := func(to *string, name, env, usage, otherwise string) {
+		f.StringVar(to, name, first(os.Getenv(env), otherwise), usage+" ("+env+")")
+	}
+	text(&s.data, "data", "TOLLGATE_DATA", "data directory", defaultDataDir)
+	text(&s.catalog, "catalog", "TOLLGATE_CATALOG", "catalog to begin with; later ones take effect by tollgate apply", "")
+	text(&s.natsListen, "nats-listen", "TOLLGATE_NATS_LISTEN", "let consumers of usage events in from outside at this address; empty: nobody", "")
+	text(&s.envoy, "envoy", "TOLLGATE_ENVOY", "the Envoy to run; empty: the one on PATH, then the one that make tools installs", "")
+	text(&s.name, "name", "TOLLGATE_NAME", "name of the deployment, in the source of its events", "local")
+	text(&s.logLevel, "log-level", "TOLLGATE_LOG_LEVEL", "debug, info, warn or error", "warn")
+	return s
+}
+
+func (s *settings) addresses() []*address {
+	return []*address{&s.gateway, &s.api, &s.grpc, &s.metrics}
+}
+
+// resolve takes the environment in for the addresses that no flag gave, and the
+// operator's key. It is called once the flags are parsed.
+func (s *settings) resolve(flags *pflag.FlagSet) error {
+	for _, a := range s.addresses() {
+		if !flags.Changed(a.flag[2:]) {
+			a.value = os.Getenv(a.env)
+		}
+		a.given = a.value != ""
+	}
+	s.operator = os.Getenv("TOLLGATE_OPERATOR_KEY")
+	if !deploymentName.MatchString(s.name) {
+		return fmt.Errorf("the deployment's name %q: want 1 to 63 of a-z, 0-9 and -", s.name)
+	}
+	return nil
+}
+
+// logger writes JSON lines to standard error, which people redirect and machines
+// read; what a person must see is printed.
+func (s *settings) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level is debug, info, warn or error, not %q", s.logLevel)
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
+}

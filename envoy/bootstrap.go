@@ -1,0 +1,99 @@
+package envoy
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
+	"github.com/goccy/go-yaml"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+)
+
+// AdminSocket is Envoy's admin address: a socket in the directory that Envoy
+// was started in, so that only who may enter that directory can use it.
+const AdminSocket = "admin.sock"
+
+// Bootstrap is the file that Envoy starts with, as YAML, with the resources as
+// they are now: such an Envoy learns of a change by being started again.
+func Bootstrap(o Options, r *Resources) ([]byte, error) {
+	o = o.withDefaults()
+	return encode(&bootstrapv3.Bootstrap{
+		Node: &corev3.Node{Id: "tollgate-gateway", Cluster: "tollgate"},
+		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
+			Pipe: &corev3.Pipe{Path: AdminSocket, Mode: 0o600},
+		}}},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+			Listeners: []*listenerv3.Listener{r.Listener},
+			Clusters:  r.Clusters,
+		},
+		LayeredRuntime:  &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{runtimeFlags()}},
+		OverloadManager: overload(o),
+	})
+}
+
+// runtimeFlags switches on what settlement needs: a format string as the value
+// of a descriptor.
+func runtimeFlags() *bootstrapv3.RuntimeLayer {
+	return &bootstrapv3.RuntimeLayer{Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{
+		Fields: map[string]*structpb.Value{
+			"envoy.reloadable_features.enable_formatter_for_ratelimit_action_descriptor_value": structpb.NewBoolValue(true),
+		},
+	}}}
+}
+
+// overload sheds load before memory runs out: connections above the limit are
+// closed at once; with the heap filling up, memory is given back to the system,
+// then the streams that hold most of it are reset, then new requests get 503.
+func overload(o Options) *overloadv3.OverloadManager {
+	const heap = "envoy.resource_monitors.fixed_heap"
+	at := func(value float64) []*overloadv3.Trigger {
+		return []*overloadv3.Trigger{{Name: heap, TriggerOneof: &overloadv3.Trigger_Threshold{Threshold: &overloadv3.ThresholdTrigger{Value: value}}}}
+	}
+	between := func(from, to float64) []*overloadv3.Trigger {
+		return []*overloadv3.Trigger{{Name: heap, TriggerOneof: &overloadv3.Trigger_Scaled{Scaled: &overloadv3.ScaledTrigger{ScalingThreshold: from, SaturationThreshold: to}}}}
+	}
+	return &overloadv3.OverloadManager{
+		RefreshInterval: durationpb.New(250 * time.Millisecond),
+		ResourceMonitors: []*overloadv3.ResourceMonitor{
+			{Name: heap, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: pack(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: o.MaxHeap})}},
+			{Name: "envoy.resource_monitors.global_downstream_max_connections", ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
+				TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: o.MaxConnections}),
+			}},
+		},
+		Actions: []*overloadv3.OverloadAction{
+			{Name: "envoy.overload_actions.shrink_heap", Triggers: at(0.85)},
+			{Name: "envoy.overload_actions.reset_high_memory_stream", Triggers: between(0.90, 0.98)},
+			{Name: "envoy.overload_actions.stop_accepting_requests", Triggers: at(0.95)},
+		},
+		// Streams are told apart by memory from 1 MiB up.
+		BufferFactoryConfig: &overloadv3.BufferFactoryConfig{MinimumAccountToTrackPowerOfTwo: 20},
+	}
+}
+
+// encode writes a message as YAML that people can read: fields in the order of
+// the protobuf, Lua in block style.
+func encode(m proto.Message) ([]byte, error) {
+	asJSON, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("envoy configuration: %w", err)
+	}
+	var ordered yaml.MapSlice
+	if err := yaml.NewDecoder(bytes.NewReader(asJSON), yaml.UseOrderedMap()).Decode(&ordered); err != nil {
+		return nil, fmt.Errorf("envoy configuration: %w", err)
+	}
+	out, err := yaml.MarshalWithOptions(ordered, yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(true))
+	if err != nil {
+		return nil, fmt.Errorf("envoy configuration: %w", err)
+	}
+	return out, nil
+}

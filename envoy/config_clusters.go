@@ -1,0 +1,201 @@
+package envoy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// serverCluster is the cluster of Tollgate itself.
+const serverCluster = "tollgate"
+
+// manyRequests is for circuit breakers that shall not trip: Envoy's defaults
+// (1024 requests, 3 retries) throttle the Check under load and lose every
+// settlement of a restart but three.
+const manyRequests = 1_000_000
+
+// upstreamIdle is how long an unused connection to an upstream is kept. Python
+// servers close theirs after 5 s (uvicorn); a request sent at that moment would
+// fail and can't be repeated, so Envoy closes first.
+const upstreamIdle = 4 * time.Second
+
+func buildClusters(o Options, specs []Cluster) ([]*clusterv3.Cluster, error) {
+	clusters := []*clusterv3.Cluster{buildServerCluster(o)}
+	ca := o.CAFile
+	for _, s := range specs {
+		if s.TLS && ca == "" {
+			if ca = systemCAFile(); ca == "" {
+				return nil, errors.New("no file of CA certificates was found for the https upstreams: name one in CAFile")
+			}
+		}
+		clusters = append(clusters, buildCluster(s, ca))
+	}
+	return clusters, nil
+}
+
+func buildServerCluster(o Options) *clusterv3.Cluster {
+	path, e, _ := serverEndpoint(o.Server) // checked by Options.check
+	c := &clusterv3.Cluster{
+		Name:                 serverCluster,
+		ConnectTimeout:       durationpb.New(250 * time.Millisecond),
+		ClusterDiscoveryType: discovery(e),
+		LoadAssignment:       assignment(serverCluster, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(path, e)}}}),
+		CircuitBreakers:      breakers(),
+		DnsLookupFamily:      clusterv3.Cluster_ALL,
+	}
+	c.TypedExtensionProtocolOptions = httpOptions(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+				ConnectionKeepalive: &corev3.KeepaliveSettings{Interval: durationpb.New(10 * time.Second), Timeout: durationpb.New(2 * time.Second)},
+			}},
+		}},
+	})
+	return c
+}
+
+func buildCluster(s Cluster, ca string) *clusterv3.Cluster {
+	endpoints := make([]*endpointv3.LbEndpoint, len(s.Endpoints))
+	for i, e := range s.Endpoints {
+		weight := e.Weight
+		def(&weight, 1)
+		endpoints[i] = &endpointv3.LbEndpoint{
+			HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address("", e), Hostname: authority(e, s.TLS)}},
+			LoadBalancingWeight: wrapperspb.UInt32(weight),
+		}
+	}
+	c := &clusterv3.Cluster{
+		Name:                 s.Name,
+		ConnectTimeout:       durationpb.New(5 * time.Second),
+		ClusterDiscoveryType: discovery(s.Endpoints...),
+		LoadAssignment:       assignment(s.Name, endpoints...),
+		CircuitBreakers:      breakers(),
+		DnsLookupFamily:      clusterv3.Cluster_ALL,
+	}
+	if len(s.Endpoints) > 1 {
+		c.OutlierDetection = outliers()
+	}
+	protocol := &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(upstreamIdle)},
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
+		}},
+	}
+	if s.TLS {
+		protocol.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &httpv3.HttpProtocolOptions_AutoHttpConfig{
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+		}}
+		c.TransportSocket = upstreamTLS(ca)
+	}
+	if s.Path != "" {
+		protocol.HttpFilters = []*hcmv3.HttpFilter{prependPath(s.Path), httpFilter("envoy.filters.http.upstream_codec", &upstreamcodecv3.UpstreamCodec{})}
+	}
+	c.TypedExtensionProtocolOptions = httpOptions(protocol)
+	return c
+}
+
+// outliers leaves out, for a while, an endpoint that can't be connected to or
+// that answers as a gateway without a backend does. A model's own 500 says
+// nothing of its host.
+func outliers() *clusterv3.OutlierDetection {
+	return &clusterv3.OutlierDetection{
+		Interval: durationpb.New(time.Second), BaseEjectionTime: durationpb.New(5 * time.Second), MaxEjectionPercent: wrapperspb.UInt32(50),
+		SplitExternalLocalOriginErrors: true,
+		ConsecutiveLocalOriginFailure:  wrapperspb.UInt32(3),
+		ConsecutiveGatewayFailure:      wrapperspb.UInt32(5), EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(100),
+		EnforcingConsecutive_5Xx: wrapperspb.UInt32(0), EnforcingSuccessRate: wrapperspb.UInt32(0),
+	}
+}
+
+// prependPath is a filter on the way to one cluster, where the route's own
+// rewrite has been done already.
+func prependPath(path string) *hcmv3.HttpFilter {
+	return httpFilter("tollgate.path", &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
+		RequestMutations: []*mutationv3.HeaderMutation{setHeader(":path", path+"%REQ(:PATH)%", corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)},
+	}})
+}
+
+func upstreamTLS(ca string) *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&tlsv3.UpstreamTlsContext{
+			AutoHostSni: true, AutoSniSanValidation: true,
+			CommonTlsContext: &tlsv3.CommonTlsContext{
+				AlpnProtocols: []string{"h2", "http/1.1"},
+				ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
+					TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: ca}},
+				}},
+			},
+		})},
+	}
+}
+
+// systemCAFile is where Debian, Red Hat, Alpine and macOS keep their
+// certificates; "" if nowhere.
+func systemCAFile() string {
+	for _, f := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
+		if _, err := os.Stat(f); err == nil {
+			return f
+		}
+	}
+	return ""
+}
+
+// discovery is STATIC where every endpoint has an IP address (or is a socket).
+func discovery(endpoints ...Endpoint) *clusterv3.Cluster_Type {
+	for _, e := range endpoints {
+		if _, err := netip.ParseAddr(e.Host); err != nil && e.Host != "" {
+			return &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
+		}
+	}
+	return &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+}
+
+func assignment(name string, endpoints ...*endpointv3.LbEndpoint) *endpointv3.ClusterLoadAssignment {
+	return &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: endpoints}}}
+}
+
+func address(path string, e Endpoint) *corev3.Address {
+	if path != "" {
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: e.Host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(e.Port)},
+	}}}
+}
+
+// authority is the Host that an upstream is addressed by. The scheme's own port
+// is left out, as browsers do; for https it also is the name that the
+// certificate must have.
+func authority(e Endpoint, https bool) string {
+	if https || e.Port == 80 {
+		return e.Host
+	}
+	return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))
+}
+
+func breakers() *clusterv3.CircuitBreakers {
+	many := wrapperspb.UInt32(manyRequests)
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections: many, MaxPendingRequests: many, MaxRequests: many, MaxRetries: many,
+	}}}
+}
+
+func httpOptions(o *httpv3.HttpProtocolOptions) map[string]*anypb.Any {
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(o)}
+}

@@ -1,0 +1,252 @@
+package envoy
+
+import (
+	_ "embed"
+	"time"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	aiv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ai_protocol_manager/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// The two instances of ext_authz. What the second one's server says in dynamic
+// metadata stands under its name.
+const (
+	precheckFilter = "tollgate.precheck"
+	checkFilter    = "envoy.filters.http.ext_authz"
+)
+
+// phaseHeader in a Check's gRPC metadata tells the look at the headers
+// (phaseHeaders) from the Check proper.
+const (
+	phaseHeader  = "x-tollgate-phase"
+	phaseHeaders = "headers"
+)
+
+// Window sizes of HTTP/2: what a client may send before anybody has looked at
+// it, per stream and per connection.
+const (
+	streamWindow     = 256 << 10
+	connectionWindow = 1 << 20
+	maxStreams       = 128 // concurrent ones on a connection
+)
+
+//go:embed lua/tap.lua
+var tapLua string
+
+//go:embed lua/edit.lua
+var editLua string
+
+func buildListener(o Options, routes *routev3.RouteConfiguration) *listenerv3.Listener {
+	addr, _ := listenAddr(o.Listen) // checked by Options.check
+	return &listenerv3.Listener{
+		Name:    "gateway",
+		Address: address("", Endpoint{Host: addr.Addr().String(), Port: addr.Port()}),
+		// With it, a second Envoy on this address would silently take a share of
+		// the connections.
+		EnableReusePort:               wrapperspb.Bool(false),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionWindow),
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(connectionManager(o, routes))},
+		}}}},
+	}
+}
+
+func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix:     "gateway",
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes},
+
+		// What is checked must be what is routed: one spelling of a path.
+		NormalizePath:                wrapperspb.Bool(true),
+		MergeSlashes:                 true,
+		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
+
+		// The client is who connected; nobody's x-forwarded-for makes a request
+		// internal.
+		UseRemoteAddress:      wrapperspb.Bool(true),
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{{
+			Name:        "envoy.http.early_header_mutation.header_mutation",
+			TypedConfig: pack(&earlyv3.HeaderMutation{Mutations: earlyMutations()}),
+		}},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout: durationpb.New(5 * time.Minute),
+			// Servers that make environment variables of headers read
+			// x_tollgate_user as x-tollgate-user.
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
+		},
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			MaxConcurrentStreams:        wrapperspb.UInt32(maxStreams),
+			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindow),
+			InitialConnectionWindowSize: wrapperspb.UInt32(connectionWindow),
+		},
+		RequestHeadersTimeout: durationpb.New(10 * time.Second),
+		RequestTimeout:        durationpb.New(o.RequestTimeout),
+		StreamIdleTimeout:     durationpb.New(o.IdleTimeout),
+		LocalReplyConfig:      localReplies(),
+
+		HttpFilters: []*hcmv3.HttpFilter{
+			luaFilter("tollgate.tap", tapLua),
+			httpFilter("envoy.filters.http.ai_protocol_manager", &aiv3.AiProtocolManager{
+				ResponseHandling: &aiv3.ResponseHandling{TokenUsage: &aiv3.TokenUsageExtraction{
+					IncludeUnconfiguredRoutes: true,
+					// For event streams only: it knows the usage of some JSON answers
+					// but not of embeddings or transcriptions, and keeps the whole
+					// body to find it. The tap reads all of them.
+					Limits: &aiv3.TokenUsageExtractionLimits{MaxJsonBodySize: wrapperspb.UInt32(1)},
+				}},
+			}),
+			httpFilter(precheckFilter, precheck(o)),
+			httpFilter(checkFilter, check(o)),
+			luaFilter("tollgate.edit", editLua),
+			httpFilter("envoy.filters.http.ratelimit", settlement(o)),
+			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
+		},
+	}
+}
+
+// earlyMutations act before anything reads the request. Every header by which
+// Envoy takes orders goes, for a client on a private network would count as a
+// friend; and every one that only Tollgate may set.
+func earlyMutations() []*mutationv3.HeaderMutation {
+	return []*mutationv3.HeaderMutation{
+		removePrefix("x-tollgate-"),
+		removePrefix("x-envoy-"),
+		// Envoy puts its own id into x-request-id, and Tollgate the admission's.
+		setHeader(clientRequestIDHeader, "%REQ(X-REQUEST-ID)%", corev3.HeaderValueOption_ADD_IF_ABSENT),
+	}
+}
+
+// precheck looks at the headers of a request whose body is long or of unknown
+// length, before Envoy holds that body in memory. Nothing is reserved by it.
+func precheck(o Options) *extauthzv3.ExtAuthz {
+	e := extAuthz(o, checkService(o.CheckTimeout, &corev3.HeaderValue{Key: phaseHeader, Value: phaseHeaders}))
+	e.StatPrefix = "precheck"
+	return e
+}
+
+// check is the one that decides and reserves.
+func check(o Options) *extauthzv3.ExtAuthz {
+	e := extAuthz(o, checkService(o.CheckTimeout))
+	e.WithRequestBody = whole(SmallBody) // routes say more
+	e.ClearRouteCache = true             // so that the route takes up the cluster that was decided
+	e.ClearRouteCacheHeaders = []string{clusterHeader}
+	return e
+}
+
+func extAuthz(o Options, service *corev3.GrpcService) *extauthzv3.ExtAuthz {
+	e := &extauthzv3.ExtAuthz{
+		TransportApiVersion: corev3.ApiVersion_V3,
+		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: service},
+		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		ValidateMutations:   true,
+		EncodeRawHeaders:    true, // or two authorization headers would be joined to one
+	}
+	if o.Headers == nil {
+		e.DisallowedHeaders = exactly("cookie")
+	} else {
+		e.AllowedHeaders = exactly(o.Headers...)
+	}
+	return e
+}
+
+// settlement tells Tollgate what became of a request once its stream is done,
+// however it ended, and goes on telling until it is taken or SettleTimeout is
+// over. It never holds a request up. A request without an admission has no
+// token, and then nothing is sent.
+func settlement(o Options) *ratelimitv3.RateLimit {
+	actions := []*routev3.RateLimit_Action{
+		{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{GenericKey: &routev3.RateLimit_Action_GenericKey{
+			DescriptorKey: descSeen, DescriptorValue: seenFormat,
+		}}},
+		metadataAction(descToken, checkFilter, metaToken, ""),
+	}
+	for _, k := range tapKeys {
+		actions = append(actions, metadataAction(k, tapNamespace, k, "-"))
+	}
+	return &ratelimitv3.RateLimit{
+		Domain:                         settleDomain,
+		Timeout:                        durationpb.New(o.SettleTimeout),
+		DisableXEnvoyRatelimitedHeader: true,
+		RateLimits:                     []*routev3.RateLimit{{Actions: actions, ApplyOnStreamDone: true}},
+		RateLimitService: &ratelimitconfigv3.RateLimitServiceConfig{
+			TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcService: &corev3.GrpcService{
+				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: serverCluster}},
+				Timeout:         durationpb.New(o.SettleTimeout),
+				RetryPolicy: &corev3.RetryPolicy{
+					RetryOn:      "unavailable,connect-failure,reset,refused-stream",
+					NumRetries:   wrapperspb.UInt32(uint32(o.SettleTimeout/(100*time.Millisecond)) + 1),
+					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(500 * time.Millisecond)},
+				},
+			},
+		},
+	}
+}
+
+// metadataAction adds a string of dynamic metadata to the settlement. A missing
+// one is standIn, or, where that is "", drops the settlement.
+func metadataAction(key, namespace, path, standIn string) *routev3.RateLimit_Action {
+	return &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Metadata{Metadata: &routev3.RateLimit_Action_MetaData{
+		DescriptorKey: key,
+		MetadataKey:   &metadatav3.MetadataKey{Key: namespace, Path: []*metadatav3.MetadataKey_PathSegment{{Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: path}}}},
+		DefaultValue:  standIn,
+		Source:        routev3.RateLimit_Action_MetaData_DYNAMIC,
+	}}}
+}
+
+func luaFilter(name, code string) *hcmv3.HttpFilter {
+	return httpFilter(name, &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: code}}})
+}
+
+func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(config)}}
+}
+
+func removePrefix(prefix string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
+		KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}},
+	}}}
+}
+
+func setHeader(name, value string, how corev3.HeaderValueOption_HeaderAppendAction) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+		Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: how,
+	}}}
+}
+
+func exactly(names ...string) *matcherv3.ListStringMatcher {
+	list := &matcherv3.ListStringMatcher{}
+	for _, n := range names {
+		list.Patterns = append(list.Patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: n}})
+	}
+	return list
+}
+
+// pack marshals one of our own messages, which can't fail.
+func pack(m proto.Message) *anypb.Any {
+	a, err := anypb.New(m)
+	if err != nil {
+		panic("envoy: a configuration message of our own doesn't marshal: " + err.Error())
+	}
+	return a
+}

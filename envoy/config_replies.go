@@ -1,0 +1,105 @@
+package envoy
+
+import (
+	"encoding/json"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+)
+
+// A reply is an error that Envoy itself answers with, in the form that every
+// SDK reads. Envoy's own texts are for its operator.
+type reply struct {
+	flags   []string // any of these response flags
+	status  uint32   // or this status; 0: any
+	kind    string   // the error's type
+	code    string   // the error's code; "": null
+	message string
+	retry   bool // tells the client to try again in a second
+}
+
+// replies are tried in order. The last one takes every error that is left.
+var replies = []reply{
+	{status: 413, kind: "invalid_request_error", code: "request_too_large", message: "The request's body is larger than this path allows."},
+	{status: 404, kind: "invalid_request_error", message: "There is no such path here. Check the base URL of your client."},
+	{status: 408, kind: "invalid_request_error", message: "The request took too long to arrive."},
+	{flags: []string{"UT", "DT", "SI", "UMSDR"}, kind: "server_error", message: "The model took too long to answer."},
+	{flags: []string{"UF", "UH", "UC", "LR", "UR", "UPE", "URX", "DF"}, kind: "server_error", message: "The model's server could not be reached, or broke off. Try again.", retry: true},
+	{flags: []string{"NC"}, kind: "server_error", message: "There is no way to the model's server. Try again, and tell whoever runs this gateway if it stays so.", retry: true},
+	{status: 503, kind: "server_error", message: "The gateway can't check keys right now. Try again.", retry: true},
+}
+
+// anyReply is for the errors that no entry of replies names.
+var (
+	badRequest  = reply{kind: "invalid_request_error", message: "The gateway could not accept this request."}
+	serverError = reply{kind: "server_error", message: "The gateway could not process this request."}
+)
+
+// localReplies gives Envoy's own errors the form of an OpenAI error. A refusal
+// by Tollgate (flag UAEX) is a local reply too, in the dialect of its route
+// already: the first mapper, which changes nothing, keeps the others away.
+func localReplies() *hcmv3.LocalReplyConfig {
+	mappers := []*hcmv3.ResponseMapper{{Filter: flagFilter("UAEX")}}
+	for _, r := range replies {
+		filter := flagFilter(r.flags...)
+		if r.status != 0 {
+			filter = statusFilter(accesslogv3.ComparisonFilter_EQ, r.status)
+		}
+		mappers = append(mappers, r.mapper(filter))
+	}
+	mappers = append(mappers,
+		serverError.mapper(statusFilter(accesslogv3.ComparisonFilter_GE, 500)),
+		badRequest.mapper(statusFilter(accesslogv3.ComparisonFilter_GE, 400)))
+	return &hcmv3.LocalReplyConfig{Mappers: mappers}
+}
+
+func (r reply) mapper(filter *accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper {
+	m := &hcmv3.ResponseMapper{
+		Filter: filter,
+		BodyFormatOverride: &corev3.SubstitutionFormatString{
+			ContentType: "application/json",
+			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+				Specifier: &corev3.DataSource_InlineString{InlineString: r.body()},
+			}},
+		},
+		HeadersToAdd: []*corev3.HeaderValueOption{replyHeader(requestIDHeader, "%REQ(X-REQUEST-ID)%")},
+	}
+	if r.retry {
+		m.HeadersToAdd = append(m.HeadersToAdd, replyHeader("retry-after", "1"))
+	}
+	return m
+}
+
+// body is the error object. It must not hold a percent sign, which would start
+// a substitution.
+func (r reply) body() string {
+	var code *string
+	if r.code != "" {
+		code = &r.code
+	}
+	body, err := json.Marshal(map[string]any{"error": struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Param   *string `json:"param"`
+		Code    *string `json:"code"`
+	}{r.message, r.kind, nil, code}})
+	if err != nil {
+		panic("envoy: a constant doesn't marshal: " + err.Error())
+	}
+	return string(body)
+}
+
+func replyHeader(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
+}
+
+func flagFilter(flags ...string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags}}}
+}
+
+func statusFilter(op accesslogv3.ComparisonFilter_Op, status uint32) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslogv3.StatusCodeFilter{
+		Comparison: &accesslogv3.ComparisonFilter{Op: op, Value: &corev3.RuntimeUInt32{DefaultValue: status, RuntimeKey: "tollgate.reply"}},
+	}}}
+}

@@ -1,0 +1,177 @@
+package envoy
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Headers that are a matter between Envoy and Tollgate.
+const (
+	clusterHeader         = "x-tollgate-cluster"
+	requestIDHeader       = "x-request-id"
+	clientRequestIDHeader = "x-client-request-id"
+)
+
+// buildRoutes makes four routes of each Route, by what is known of a request
+// before its body: see variant.
+func buildRoutes(o Options, specs []Route) *routev3.RouteConfiguration {
+	specs = slices.Clone(specs)
+	slices.SortStableFunc(specs, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
+	var routes []*routev3.Route
+	for _, s := range specs {
+		for _, v := range variants(o, s) {
+			routes = append(routes, &routev3.Route{
+				Name:                 v.name + " " + s.Prefix,
+				Match:                match(s.Prefix, v.headers...),
+				Action:               &routev3.Route_Route{Route: action(s)},
+				TypedPerFilterConfig: v.filters,
+				// Read when the route is chosen, and not for the upstream's eyes.
+				RequestHeadersToRemove: []string{clusterHeader},
+			})
+		}
+	}
+	return &routev3.RouteConfiguration{
+		Name: "gateway",
+		// Nobody downstream of the answer can read the usage of a compressed one.
+		RequestHeadersToRemove: []string{"accept-encoding"},
+		VirtualHosts:           []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}},
+	}
+}
+
+// A variant is one of the ways in which a request is checked.
+type variant struct {
+	name    string
+	headers []*routev3.HeaderMatcher
+	filters map[string]*anypb.Any
+}
+
+// variants are tried in order:
+//
+//   - a request that says it has at most SmallBody bytes is checked in one go;
+//   - one of a method without a body, and without a length, is checked by its
+//     headers alone. A body that comes all the same isn't held, and not read by
+//     the Check either;
+//   - any other has its headers looked at first, and then a Check that may take
+//     longer. What multipart requests carry is larger than what JSON does.
+func variants(o Options, s Route) []variant {
+	body, multipart := s.MaxBody, s.MaxMultipart
+	def(&body, DefaultMaxBody)
+	def(&multipart, DefaultMaxMultipart)
+	off := pack(&extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_Disabled{Disabled: true}})
+	return []variant{
+		{
+			name: "small",
+			headers: []*routev3.HeaderMatcher{{
+				Name:                 "content-length",
+				HeaderMatchSpecifier: &routev3.HeaderMatcher_RangeMatch{RangeMatch: &typev3.Int64Range{Start: 0, End: SmallBody + 1}},
+			}},
+			filters: map[string]*anypb.Any{
+				precheckFilter: off,
+				checkFilter:    perRoute(&extauthzv3.CheckSettings{WithRequestBody: whole(min(body, SmallBody))}),
+			},
+		},
+		{
+			name:    "bodiless",
+			headers: []*routev3.HeaderMatcher{{Name: "content-length", HeaderMatchSpecifier: present(false)}, matches(":method", "GET|HEAD|DELETE|OPTIONS")},
+			filters: map[string]*anypb.Any{
+				precheckFilter: off,
+				checkFilter:    perRoute(&extauthzv3.CheckSettings{DisableRequestBodyBuffering: true}),
+			},
+		},
+		{
+			name:    "multipart",
+			headers: []*routev3.HeaderMatcher{matches("content-type", `\s*(?i)multipart/.*`)},
+			filters: map[string]*anypb.Any{checkFilter: perRoute(large(o.LargeCheckTimeout, multipart))},
+		},
+		{
+			name:    "large",
+			filters: map[string]*anypb.Any{checkFilter: perRoute(large(o.LargeCheckTimeout, body))},
+		},
+	}
+}
+
+func large(timeout time.Duration, bytes uint32) *extauthzv3.CheckSettings {
+	return &extauthzv3.CheckSettings{
+		WithRequestBody: whole(bytes),
+		ServiceOverride: &extauthzv3.CheckSettings_GrpcService{GrpcService: checkService(timeout)},
+	}
+}
+
+// whole asks for the whole body in the Check, or a 413. Less would let the model
+// that was read differ from the one that is named: some SDKs send it last.
+func whole(bytes uint32) *extauthzv3.BufferSettings {
+	return &extauthzv3.BufferSettings{MaxRequestBytes: bytes, PackAsBytes: true}
+}
+
+func perRoute(s *extauthzv3.CheckSettings) *anypb.Any {
+	return pack(&extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: s}})
+}
+
+func match(prefix string, headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
+	m := &routev3.RouteMatch{Headers: headers, PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: prefix}}
+	if prefix == "/" {
+		m.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: prefix}
+	}
+	return m
+}
+
+func action(s Route) *routev3.RouteAction {
+	duration := s.MaxDuration
+	def(&duration, DefaultMaxDuration)
+	a := &routev3.RouteAction{
+		ClusterSpecifier:     &routev3.RouteAction_ClusterHeader{ClusterHeader: clusterHeader},
+		HostRewriteSpecifier: &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)},
+		AppendXForwardedHost: true,
+		Timeout:              durationpb.New(0), // the first byte of an answer may take as long as the whole
+		MaxStreamDuration:    &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(duration)},
+		// At most one upstream may compute: only what certainly didn't reach one
+		// is sent again.
+		RetryPolicy: &routev3.RetryPolicy{RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(2)},
+	}
+	if s.Rewrite != "" {
+		a.PrefixRewrite = strings.TrimSuffix(s.Rewrite, "/")
+		if a.PrefixRewrite == "" {
+			// An empty prefix_rewrite is none: /prefix/x becomes /x by a pattern.
+			a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
+				Pattern: &matcherv3.RegexMatcher{Regex: `^` + regexp.QuoteMeta(s.Prefix) + `/?`}, Substitution: "/",
+			}
+		}
+	}
+	return a
+}
+
+func matches(header, regex string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: regex}},
+	}}}
+}
+
+func present(want bool) *routev3.HeaderMatcher_PresentMatch {
+	return &routev3.HeaderMatcher_PresentMatch{PresentMatch: want}
+}
+
+// checkService is the call of Authorization on Tollgate. It is repeated only
+// when it can't have been processed: a second Check would be a second
+// admission.
+func checkService(timeout time.Duration, metadata ...*corev3.HeaderValue) *corev3.GrpcService {
+	return &corev3.GrpcService{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: serverCluster}},
+		Timeout:         durationpb.New(timeout),
+		InitialMetadata: metadata,
+		RetryPolicy: &corev3.RetryPolicy{
+			RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(10),
+			RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(25 * time.Millisecond), MaxInterval: durationpb.New(250 * time.Millisecond)},
+		},
+	}
+}

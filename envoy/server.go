@@ -1,0 +1,113 @@
+package envoy
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+)
+
+// ServerOptions are for NewServer. The zero value is usable.
+type ServerOptions struct {
+	// Wanted says which request headers (lower case) a decision reads; the
+	// others aren't copied. Nil: all. Envoys configured by Build send only
+	// Options.Headers anyway.
+	Wanted func(header string) bool
+	// MaxBody is the most bytes of a request's body that a Check may carry: of
+	// all routes' MaxBody and MaxMultipart the largest. 0: DefaultMaxMultipart.
+	MaxBody int
+	// Credentials protect the listener. Nil: none, for loopback and sockets.
+	Credentials credentials.TransportCredentials
+	// Logger takes what is worth a person's attention. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// Stats count what happened since the start. They may be read at any time.
+type Stats struct {
+	Settled              atomic.Uint64 // settlements taken
+	SettlementsDeferred  atomic.Uint64 // answered "come again"
+	MalformedSettlements atomic.Uint64 // dropped: no token, or not for us
+	SettlePanics         atomic.Uint64
+	MalformedChecks      atomic.Uint64 // not about an HTTP request
+	AbandonedChecks      atomic.Uint64 // admissions that Envoy no longer waited for, taken back
+	CheckPanics          atomic.Uint64
+}
+
+// Server is the gRPC server that Envoy calls: Authorization, RateLimitService
+// (for settlements) and the standard health service.
+type Server struct {
+	grpc   *grpc.Server
+	health *health.Server
+	stats  *Stats
+}
+
+// streamWorkers handle calls without growing a new stack for each.
+const streamWorkers = 64
+
+// NewServer makes a server that isn't serving yet.
+func NewServer(c Checker, s Settler, o ServerOptions) *Server {
+	def(&o.MaxBody, DefaultMaxMultipart)
+	def(&o.Logger, slog.Default())
+	options := []grpc.ServerOption{
+		// A Check is a body, at most 60 KiB of headers, and names.
+		grpc.MaxRecvMsgSize(o.MaxBody + 1<<20),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.SharedWriteBuffer(true),
+		grpc.StaticStreamWindowSize(1 << 20),
+		grpc.StaticConnWindowSize(16 << 20),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+	if o.Credentials != nil {
+		options = append(options, grpc.Creds(o.Credentials))
+	}
+	srv := &Server{grpc: grpc.NewServer(options...), health: health.NewServer(), stats: new(Stats)}
+	authv3.RegisterAuthorizationServer(srv.grpc, &checkServer{checker: c, settler: s, wanted: o.Wanted, stats: srv.stats, log: o.Logger})
+	rlsv3.RegisterRateLimitServiceServer(srv.grpc, &settleServer{settler: s, stats: srv.stats, log: o.Logger})
+	healthv1.RegisterHealthServer(srv.grpc, srv.health)
+	return srv
+}
+
+// Serve answers calls on l until Stop, and then returns nil.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// SetReady says whether the health service reports SERVING, as it does from the
+// start.
+func (s *Server) SetReady(ready bool) {
+	state := healthv1.HealthCheckResponse_NOT_SERVING
+	if ready {
+		state = healthv1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", state)
+}
+
+// Stats returns the counters, which go on counting.
+func (s *Server) Stats() *Stats { return s.stats }
+
+// Stop takes no new calls and waits for those that are running, until ctx ends:
+// then they are cut off and its error is returned.
+func (s *Server) Stop(ctx context.Context) error {
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,174 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// bucket is a JetStream key-value bucket with the guarantees that Tollgate needs:
+// writes by compare-and-set only, reads from the leader only, and answers that
+// tell "not there" from "can't be asked".
+type bucket struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	name   string
+	errors storeErrors
+}
+
+// storeErrors are the sentinels that a bucket's errors wrap.
+type storeErrors struct{ notFound, conflict, unavailable error }
+
+// entry is a value and the revision that wrote it.
+type entry struct {
+	value    []byte
+	revision uint64
+}
+
+func openBucket(ctx context.Context, nc *nats.Conn, cfg jetstream.KeyValueConfig, errs storeErrors) (*bucket, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("the bucket %s: %w", cfg.Bucket, err)
+	}
+	return &bucket{nc: nc, js: js, name: cfg.Bucket, errors: errs}, nil
+}
+
+func (b *bucket) stream() string             { return "KV_" + b.name }
+func (b *bucket) subject(name string) string { return "$KV." + b.name + "." + name }
+
+// The server's codes for a compare-and-set that did not hold, in a stream with
+// one copy and with several, and for a subject without a message.
+const (
+	codeWrongLastSequence         jetstream.ErrorCode = 10071
+	codeWrongLastSequenceConstant jetstream.ErrorCode = 10164
+	codeNoMessageFound            jetstream.ErrorCode = 10037
+)
+
+// get reads the newest acknowledged value of a name. It asks the stream's leader:
+// jetstream's own Get may be answered by a copy that was cut off and still has
+// what was revoked since.
+func (b *bucket) get(ctx context.Context, name string) (entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	request, err := json.Marshal(struct {
+		LastFor string `json:"last_by_subj"`
+	}{b.subject(name)})
+	if err != nil {
+		return entry{}, err
+	}
+	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+b.stream(), request)
+	if err != nil {
+		return entry{}, fmt.Errorf("%w: %w", b.errors.unavailable, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Seq  uint64 `json:"seq"`
+			Hdrs []byte `json:"hdrs"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	switch err := json.Unmarshal(reply.Data, &answer); {
+	case err != nil:
+		return entry{}, fmt.Errorf("%w: its answer is not JSON: %w", b.errors.unavailable, err)
+	case answer.Error != nil && answer.Error.ErrorCode == codeNoMessageFound:
+		return entry{}, b.errors.notFound
+	case answer.Error != nil: // also a stream that is gone: that says nothing of the name
+		return entry{}, fmt.Errorf("%w: %w", b.errors.unavailable, answer.Error)
+	case answer.Message == nil:
+		return entry{}, fmt.Errorf("%w: its answer has no message", b.errors.unavailable)
+	case tombstone(answer.Message.Hdrs):
+		return entry{}, b.errors.notFound
+	}
+	return entry{answer.Message.Data, answer.Message.Seq}, nil
+}
+
+// tombstone reports whether raw headers mark a deletion. Tollgate makes none, but
+// a person with the nats tool can.
+func tombstone(headers []byte) bool {
+	if len(headers) == 0 {
+		return false
+	}
+	h, err := nats.DecodeHeadersMsg(headers)
+	return err != nil || deletion(h)
+}
+
+func deletion(h nats.Header) bool {
+	op := h.Get("KV-Operation")
+	return op == "DEL" || op == "PURGE" || h.Get("Nats-Marker-Reason") != ""
+}
+
+// put writes a value if the name's revision is still expect; 0 means that the
+// name must not exist. Where the acknowledgement is lost, the name is read back
+// to learn what happened, which may take askTimeout longer than ctx allows.
+//
+// An error that wraps unavailable leaves it open whether the value is, or will
+// be, written. Repeating the same put is safe: it succeeds, or it conflicts.
+func (b *bucket) put(ctx context.Context, name string, value []byte, expect uint64) (uint64, error) {
+	wctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	ack, err := b.js.Publish(wctx, b.subject(name), value,
+		jetstream.WithExpectStream(b.stream()), jetstream.WithExpectLastSequencePerSubject(expect))
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return ack.Sequence, nil
+	case errors.Is(err, nats.ErrMaxPayload):
+		return 0, fmt.Errorf("%s has %d bytes, more than NATS takes in one message: %w", name, len(value), err)
+	case errors.As(err, &api) && api.ErrorCode != codeWrongLastSequence && api.ErrorCode != codeWrongLastSequenceConstant:
+		return 0, fmt.Errorf("%w: %w", b.errors.unavailable, err)
+	}
+	// A conflict is looked at too: the client library repeats a publish that
+	// found no responder, so it may be one with ourselves.
+	return b.readBack(ctx, name, value, expect, err)
+}
+
+// readBack tells a write that failed from one whose acknowledgement was lost.
+func (b *bucket) readBack(ctx context.Context, name string, value []byte, expect uint64, cause error) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
+	now, err := b.getPatiently(ctx, name)
+	switch {
+	case errors.Is(err, b.errors.notFound) && expect > 0:
+		return 0, b.errors.conflict // somebody deleted it by hand
+	case errors.Is(err, b.errors.notFound):
+		return 0, fmt.Errorf("%w: %w", b.errors.unavailable, cause)
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", b.errors.unavailable, cause)
+	case now.revision > expect && bytes.Equal(now.value, value):
+		return now.revision, nil
+	case now.revision > expect:
+		return 0, b.errors.conflict
+	}
+	return 0, fmt.Errorf("%w: %w", b.errors.unavailable, cause)
+}
+
+// getPatiently is get that asks again until there is an answer or ctx ends: what
+// lost an acknowledgement may lose the first question too.
+func (b *bucket) getPatiently(ctx context.Context, name string) (entry, error) {
+	const try, pause = time.Second, 50 * time.Millisecond
+	for {
+		tctx, cancel := context.WithTimeout(ctx, try)
+		e, err := b.get(tctx, name)
+		cancel()
+		if !errors.Is(err, b.errors.unavailable) || b.nc.IsClosed() {
+			return e, err
+		}
+		select {
+		case <-ctx.Done():
+			return entry{}, err
+		case <-time.After(pause):
+		}
+	}
+}

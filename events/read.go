@@ -1,0 +1,120 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Stored is an event as it is stored.
+type Stored struct {
+	Seq     uint64 // its place in the stream
+	Payload []byte // the event's JSON form
+}
+
+// ErrCursor: the place to read on from is beyond the end of the stream, so it
+// comes from another one.
+var ErrCursor = errors.New("the cursor is not one of this stream of events: start again without it")
+
+// MaxRead is the most events that one Read returns.
+const MaxRead = 1000
+
+// Read returns up to limit events (at most MaxRead) that come behind the place
+// after; with 0, those that were stored at or after since, or all from the oldest
+// where that is zero too. next is the place to read on from.
+//
+// Where there is none yet it waits for the first, at most for wait, and returns
+// no event if none comes. The error is ErrCursor, ctx's, or wraps ErrUnavailable.
+func (u *Usage) Read(ctx context.Context, after uint64, since time.Time, limit int, wait time.Duration) (items []Stored, next uint64, err error) {
+	limit = min(max(limit, 1), MaxRead)
+	cfg := jetstream.ConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: 10 * time.Second, // it deletes itself if we can't
+	}
+	switch {
+	case after > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
+	case !since.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
+	}
+	items, err = u.read(ctx, cfg, after, limit, wait)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		} else if !errors.Is(err, ErrCursor) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return nil, after, err
+	}
+	next = after
+	if len(items) > 0 {
+		next = items[len(items)-1].Seq
+	}
+	return items, next, nil
+}
+
+func (u *Usage) read(ctx context.Context, cfg jetstream.ConsumerConfig, after uint64, limit int, wait time.Duration) ([]Stored, error) {
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	info, err := u.stream.Info(ask)
+	if err != nil {
+		return nil, err
+	}
+	if after > info.State.LastSeq {
+		return nil, ErrCursor
+	}
+	consumer, err := u.stream.CreateConsumer(ask, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = u.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
+	}()
+	var items []Stored
+	if consumer.CachedInfo().NumPending == 0 {
+		if wait <= 0 {
+			return nil, nil
+		}
+		// One alone, so that it is not held back until the others are there.
+		first, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		batch, err := consumer.Fetch(1, jetstream.FetchContext(first))
+		if err != nil {
+			return nil, err
+		}
+		if items, err = collect(items, batch); len(items) == 0 {
+			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+				err = nil // nothing came within wait
+			}
+			return nil, err
+		}
+		limit--
+	}
+	if limit == 0 {
+		return items, nil
+	}
+	batch, err := consumer.FetchNoWait(limit)
+	if err != nil {
+		return nil, err
+	}
+	return collect(items, batch)
+}
+
+func collect(items []Stored, batch jetstream.MessageBatch) ([]Stored, error) {
+	for msg := range batch.Messages() {
+		meta, err := msg.Metadata()
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, Stored{meta.Sequence.Stream, msg.Data()})
+	}
+	return items, batch.Error()
+}

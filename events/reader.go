@@ -1,0 +1,133 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// reader reads a bucket's changes in order, without gaps. It has one life: at the
+// first sign that something may have been lost (a lost connection, a missing
+// heartbeat, a gap in the numbers) it fails, and whoever uses it makes a new one
+// that goes on where this one ended.
+//
+// Neither jetstream's watcher nor its ordered consumer does this job: the first
+// was deaf for 17 s after a server restart, the second makes its successors
+// itself, so that nobody can look whether the stream is still the same before it
+// goes on, and waits up to 10 s between tries.
+type reader struct {
+	bucket   *bucket
+	iter     jetstream.MessagesContext
+	consumer jetstream.Consumer
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	statuses chan nats.Status
+	name     string
+	last     uint64 // the consumer's number of the last message
+	pending  uint64 // how many messages were waiting behind the last one
+}
+
+// heartbeat is how often the server says that it is there; twice that in silence
+// is a failure.
+const heartbeat = 500 * time.Millisecond
+
+// read starts a reader at the first change whose revision is at least from. It
+// must be stopped. ctx ends it too.
+func (b *bucket) read(ctx context.Context, filter string, from uint64) (_ *reader, err error) {
+	rctx, cancel := context.WithCancelCause(ctx)
+	r := &reader{bucket: b, ctx: rctx, cancel: cancel}
+	defer func() {
+		if err != nil {
+			r.stop()
+		}
+	}()
+	// Before the consumer is made: what breaks from here on is noticed. A
+	// message that was under way on a broken connection is not sent again.
+	r.statuses = b.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	go func(statuses <-chan nats.Status) {
+		if _, ok := <-statuses; ok {
+			cancel(nats.ErrDisconnected)
+		}
+	}(r.statuses)
+	if !b.nc.IsConnected() {
+		return nil, nats.ErrDisconnected
+	}
+
+	cctx, done := context.WithTimeout(rctx, askTimeout)
+	defer done()
+	r.consumer, err = b.js.CreateConsumer(cctx, b.stream(), jetstream.ConsumerConfig{
+		FilterSubject:     filter,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       max(1, from),
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: 10 * time.Second, // it deletes itself if stop can't
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.pending = r.consumer.CachedInfo().NumPending
+	r.iter, err = r.consumer.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	return r, err
+}
+
+// next waits for the next change. deleted marks a deletion that somebody made by
+// hand. After an error the reader is of no more use.
+func (r *reader) next() (name string, e entry, deleted bool, err error) {
+	msg, err := r.iter.Next(jetstream.NextContext(r.ctx))
+	if err != nil {
+		if cause := context.Cause(r.ctx); cause != nil {
+			err = cause
+		}
+		return "", entry{}, false, err
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return "", entry{}, false, err
+	}
+	if meta.Sequence.Consumer != r.last+1 {
+		return "", entry{}, false, fmt.Errorf("a message was lost on the way: number %d came after %d", meta.Sequence.Consumer, r.last)
+	}
+	r.last, r.pending = meta.Sequence.Consumer, meta.NumPending
+	name = strings.TrimPrefix(msg.Subject(), r.bucket.subject(""))
+	return name, entry{msg.Data(), meta.Sequence.Stream}, deletion(msg.Headers()), nil
+}
+
+// stop gives everything free. The consumer is deleted if the server can be asked;
+// if not, it deletes itself.
+func (r *reader) stop() {
+	if r.iter != nil {
+		r.iter.Stop()
+	}
+	r.bucket.nc.RemoveStatusListener(r.statuses)
+	r.cancel(context.Canceled)
+	if r.consumer != nil && r.bucket.nc.IsConnected() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = r.bucket.js.DeleteConsumer(ctx, r.bucket.stream(), r.consumer.CachedInfo().Name)
+	}
+}
+
+// scan calls f for every value under a filter that was there when it began.
+func (b *bucket) scan(ctx context.Context, filter string, f func(name string, e entry)) error {
+	r, err := b.read(ctx, filter, 1)
+	if err != nil {
+		return fmt.Errorf("%w: %w", b.errors.unavailable, err)
+	}
+	defer r.stop()
+	for r.pending > 0 {
+		name, e, deleted, err := r.next()
+		if err != nil {
+			return fmt.Errorf("%w: %w", b.errors.unavailable, err)
+		}
+		if !deleted {
+			f(name, e)
+		}
+	}
+	return nil
+}
