@@ -265,8 +265,10 @@ func (c *check) forward(a *Admission) {
 	if c.model != nil {
 		d.Cluster = c.model.Cluster
 		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: c.tables.Settings.ModelHeader, Value: a.Model})
-		if name := c.model.UpstreamModel; name != c.model.ID && c.call.ModelAt != (dialect.Span{}) {
-			d.Edits = append(d.Edits, Edit{Span: c.call.ModelAt, Text: strconv.Quote(name)})
+		if name := c.model.UpstreamModel; name != c.model.ID {
+			if at, text, ok := c.call.Rename(name); ok {
+				d.Edits = append(d.Edits, Edit{Span: at, Text: text})
+			}
 		}
 		if cr := c.model.Credential; cr != nil {
 			d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: cr.Header, Value: cr.Value()})

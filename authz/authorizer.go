@@ -9,7 +9,6 @@ package authz
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"tollgate/authz/catalog"
@@ -119,17 +118,14 @@ func (c *check) findRoute() bool {
 // defaultFormat is what most keys look like. Its checksum makes guesses and typos
 // cost nothing; its first letters belong to it (a catalog can't have them in
 // another format), so what begins like it and doesn't match was never made.
-var (
-	defaultFormat, _     = key.ParseFormat(key.DefaultFormat)
-	defaultLetters, _, _ = strings.Cut(key.DefaultFormat, "{")
-)
+var defaultFormat = key.MustFormat(key.DefaultFormat)
 
 func (c *check) findKey(ctx context.Context) bool {
 	secret, why, detail := dialect.Credential(c.req)
 	if c.why.Detail = detail; why != reason.None {
 		return c.refuse(why)
 	}
-	if strings.HasPrefix(secret, defaultLetters) && !defaultFormat.Match(secret) {
+	if defaultFormat.Claims(secret) && !defaultFormat.Match(secret) {
 		return c.refuse(reason.KeyInvalid)
 	}
 	digest := key.DigestOf(secret)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
@@ -23,22 +24,58 @@ import (
 // was started in, so that only who may enter that directory can use it.
 const AdminSocket = "admin.sock"
 
-// Bootstrap is the file that Envoy starts with, as YAML, with the resources as
-// they are now: such an Envoy learns of a change by being started again.
-func Bootstrap(o Options, r *Resources) ([]byte, error) {
+// StaticBootstrap is the file that Envoy starts with, as YAML, with the resources
+// as they are now: such an Envoy learns of a change by being started again.
+func StaticBootstrap(o Options, r *Resources) ([]byte, error) {
+	b := bootstrap(o.withDefaults())
+	b.StaticResources.Listeners = []*listenerv3.Listener{r.Listener}
+	b.StaticResources.Clusters = append(b.StaticResources.Clusters, r.Clusters...)
+	return encode(b)
+}
+
+// Bootstrap is the file, as YAML, of an Envoy that gets everything else from
+// Tollgate while it runs: see Fleet.
+func Bootstrap(o Options) ([]byte, error) {
 	o = o.withDefaults()
-	return encode(&bootstrapv3.Bootstrap{
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("envoy configuration: %w", err)
+	}
+	b := bootstrap(o)
+	b.StaticResources.Clusters = append(b.StaticResources.Clusters, buildServerCluster(o, configCluster))
+	b.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{
+		LdsConfig: fromStream(),
+		CdsConfig: fromStream(),
+		AdsConfig: &corev3.ApiConfigSource{
+			ApiType:             corev3.ApiConfigSource_GRPC,
+			TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: configCluster},
+			}}},
+			SetNodeOnFirstMessageOnly: true,
+		},
+	}
+	return encode(b)
+}
+
+// fromStream says that something comes with the one configuration stream.
+func fromStream() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+	}
+}
+
+// bootstrap is what both have.
+func bootstrap(o Options) *bootstrapv3.Bootstrap {
+	return &bootstrapv3.Bootstrap{
 		Node: &corev3.Node{Id: "tollgate-gateway", Cluster: "tollgate"},
 		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
 			Pipe: &corev3.Pipe{Path: AdminSocket, Mode: 0o600},
 		}}},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
-			Listeners: []*listenerv3.Listener{r.Listener},
-			Clusters:  r.Clusters,
-		},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{buildServerCluster(o, serverCluster)}},
 		LayeredRuntime:  &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{runtimeFlags()}},
 		OverloadManager: overload(o),
-	})
+	}
 }
 
 // runtimeFlags switches on what settlement needs: a format string as the value

@@ -31,20 +31,22 @@ type Checker interface {
 	Check(ctx context.Context, now time.Time, r *dialect.Request, d *authz.Decision)
 }
 
-// Dynamic metadata of an admitted request, under the Check filter's name.
+// Dynamic metadata that comes with an answer, under the Check filter's name.
 const (
-	metaToken = "adm"   // the admission token, for settlement
-	metaEdits = "edits" // of the body, for lua/edit.lua
-	metaStrip = "strip" // that the added usage chunk goes out of the stream
+	metaToken    = "adm"      // the admission token, for settlement
+	metaEdits    = "edits"    // of the body, for lua/edit.lua
+	metaStrip    = "strip"    // that the added usage chunk goes out of the stream
+	metaAnswered = "answered" // that Tollgate answered the request itself
 )
 
 // checkServer answers Envoy's Checks.
 type checkServer struct {
-	checker Checker
-	settler Settler
-	wanted  func(string) bool
-	stats   *Stats
-	log     *slog.Logger
+	checker  Checker
+	settler  Settler
+	wanted   func(header string) bool
+	routable func(cluster string) bool
+	stats    *Stats
+	log      *slog.Logger
 }
 
 // Check implements authv3.AuthorizationServer. An error makes Envoy answer 503.
@@ -64,17 +66,30 @@ func (s *checkServer) Check(ctx context.Context, in *authv3.CheckRequest) (out *
 	}
 	var d authz.Decision
 	s.checker.Check(ctx, time.Now(), &r, &d)
-	if ctx.Err() != nil && d.Admission != nil {
-		// Envoy has given up on this Check (its clock started before ours), so
-		// the request goes nowhere: what was reserved for it comes back. NC is
-		// Envoy's flag for a request that no cluster was asked to take.
-		s.stats.AbandonedChecks.Add(1)
-		if err := s.settler.Settle(context.WithoutCancel(ctx), time.Now(), d.Token, authz.Observation{Flags: "NC"}); err != nil {
-			s.log.Warn("an admission that nobody waited for was not taken back; it will be when its time is over", "err", err)
+	if d.Admission != nil {
+		if ctx.Err() != nil {
+			// Envoy has given up on this Check: its clock started before ours.
+			s.stats.AbandonedChecks.Add(1)
+			s.takeBack(ctx, &d)
+			return nil, status.FromContextError(ctx.Err()).Err()
 		}
-		return nil, status.FromContextError(ctx.Err()).Err()
+		if s.routable != nil && !s.routable(d.Cluster) {
+			// Envoy would answer 503 too, but never settle.
+			s.stats.UnroutableChecks.Add(1)
+			s.log.Error("a model's cluster is not in Envoy's configuration", "cluster", d.Cluster)
+			s.takeBack(ctx, &d)
+			return nil, status.Error(codes.Unavailable, "no such cluster")
+		}
 	}
 	return answer(&r, &d), nil
+}
+
+// takeBack settles an admission whose request goes nowhere. NC is Envoy's flag
+// for a request that no cluster was asked to take.
+func (s *checkServer) takeBack(ctx context.Context, d *authz.Decision) {
+	if err := s.settler.Settle(context.WithoutCancel(ctx), time.Now(), d.Token, authz.Observation{Flags: "NC"}); err != nil {
+		s.log.Warn("an admission that came to nothing was not taken back; it will be when its time is over", "err", err)
+	}
 }
 
 // readCheck reads what a decision needs of a Check into r, and reports whether
@@ -182,6 +197,7 @@ func denied(r *dialect.Request, a *dialect.Response) *authv3.CheckResponse {
 			Headers: set,
 			Body:    valid(string(a.Body)),
 		}},
+		DynamicMetadata: &structpb.Struct{Fields: map[string]*structpb.Value{metaAnswered: structpb.NewBoolValue(true)}},
 	}
 }
 

@@ -117,9 +117,10 @@ const (
 // Resources are Envoy's configuration in the pieces in which it may be changed
 // separately.
 type Resources struct {
-	Listener *listenerv3.Listener // its routes are in Routes
+	Listener *listenerv3.Listener // has a copy of Routes, for a static configuration
 	Routes   *routev3.RouteConfiguration
-	Clusters []*clusterv3.Cluster // Tollgate's own and the Spec's
+	Clusters []*clusterv3.Cluster // the Spec's
+	live     *listenerv3.Listener // names Routes, for one that changes
 }
 
 // Build turns options and a Spec into Envoy's resources. It has no side effects
@@ -135,7 +136,12 @@ func Build(o Options, s Spec) (*Resources, error) {
 		return nil, fmt.Errorf("envoy configuration: %w", err)
 	}
 	routes := buildRoutes(o, s.Routes)
-	return &Resources{Listener: buildListener(o, routes), Routes: routes, Clusters: clusters}, nil
+	return &Resources{
+		Listener: buildListener(o, routes),
+		Routes:   routes,
+		Clusters: clusters,
+		live:     buildListener(o, nil),
+	}, nil
 }
 
 func (o Options) withDefaults() Options {

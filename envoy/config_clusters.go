@@ -22,8 +22,13 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// serverCluster is the cluster of Tollgate itself.
-const serverCluster = "tollgate"
+// serverCluster is the cluster of Tollgate itself. configCluster is the same place
+// for the configuration stream, which never ends: a drain waits for the requests
+// of serverCluster only.
+const (
+	serverCluster = "tollgate"
+	configCluster = "tollgate_config"
+)
 
 // manyRequests is for circuit breakers that shall not trip: Envoy's defaults
 // (1024 requests, 3 retries) throttle the Check under load and lose every
@@ -36,7 +41,7 @@ const manyRequests = 1_000_000
 const upstreamIdle = 4 * time.Second
 
 func buildClusters(o Options, specs []Cluster) ([]*clusterv3.Cluster, error) {
-	clusters := []*clusterv3.Cluster{buildServerCluster(o)}
+	clusters := make([]*clusterv3.Cluster, 0, len(specs))
 	ca := o.CAFile
 	for _, s := range specs {
 		if s.TLS && ca == "" {
@@ -49,13 +54,13 @@ func buildClusters(o Options, specs []Cluster) ([]*clusterv3.Cluster, error) {
 	return clusters, nil
 }
 
-func buildServerCluster(o Options) *clusterv3.Cluster {
+func buildServerCluster(o Options, name string) *clusterv3.Cluster {
 	path, e, _ := serverEndpoint(o.Server) // checked by Options.check
 	c := &clusterv3.Cluster{
-		Name:                 serverCluster,
+		Name:                 name,
 		ConnectTimeout:       durationpb.New(250 * time.Millisecond),
 		ClusterDiscoveryType: discovery(e),
-		LoadAssignment:       assignment(serverCluster, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(path, e)}}}),
+		LoadAssignment:       assignment(name, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(path, e)}}}),
 		CircuitBreakers:      breakers(),
 		DnsLookupFamily:      clusterv3.Cluster_ALL,
 	}

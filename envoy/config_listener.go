@@ -53,6 +53,8 @@ var tapLua string
 //go:embed lua/edit.lua
 var editLua string
 
+// buildListener makes the gateway with its routes inside, or, where routes is nil,
+// with the name under which Tollgate's configuration stream has them.
 func buildListener(o Options, routes *routev3.RouteConfiguration) *listenerv3.Listener {
 	addr, _ := listenAddr(o.Listen) // checked by Options.check
 	return &listenerv3.Listener{
@@ -70,9 +72,8 @@ func buildListener(o Options, routes *routev3.RouteConfiguration) *listenerv3.Li
 }
 
 func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.HttpConnectionManager {
-	return &hcmv3.HttpConnectionManager{
-		StatPrefix:     "gateway",
-		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes},
+	m := &hcmv3.HttpConnectionManager{
+		StatPrefix: "gateway",
 
 		// What is checked must be what is routed: one spelling of a path.
 		NormalizePath:                wrapperspb.Bool(true),
@@ -122,6 +123,12 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		},
 	}
+	if routes != nil {
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
+	} else {
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: routesName, ConfigSource: fromStream()}}
+	}
+	return m
 }
 
 // earlyMutations act before anything reads the request. Every header by which

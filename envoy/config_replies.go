@@ -6,6 +6,8 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // A reply is an error that Envoy itself answers with, in the form that every
@@ -36,11 +38,11 @@ var (
 	serverError = reply{kind: "server_error", message: "The gateway could not process this request."}
 )
 
-// localReplies gives Envoy's own errors the form of an OpenAI error. A refusal
-// by Tollgate (flag UAEX) is a local reply too, in the dialect of its route
-// already: the first mapper, which changes nothing, keeps the others away.
+// localReplies gives Envoy's own errors the form of an OpenAI error. What
+// Tollgate answers is a local reply too, in the dialect of its route already:
+// the first mapper, which changes nothing, keeps the others away from it.
 func localReplies() *hcmv3.LocalReplyConfig {
-	mappers := []*hcmv3.ResponseMapper{{Filter: flagFilter("UAEX")}}
+	mappers := []*hcmv3.ResponseMapper{{Filter: answeredFilter()}}
 	for _, r := range replies {
 		filter := flagFilter(r.flags...)
 		if r.status != 0 {
@@ -92,6 +94,19 @@ func (r reply) body() string {
 
 func replyHeader(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
+}
+
+// answeredFilter matches what Tollgate answered, by the metadata that came with
+// it. The response flag is no help: it is the same where Tollgate didn't answer.
+func answeredFilter() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
+		Matcher: &matcherv3.MetadataMatcher{
+			Filter: checkFilter,
+			Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: metaAnswered}}},
+			Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_BoolMatch{BoolMatch: true}},
+		},
+		MatchIfKeyNotFound: wrapperspb.Bool(false),
+	}}}
 }
 
 func flagFilter(flags ...string) *accesslogv3.AccessLogFilter {

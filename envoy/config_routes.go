@@ -16,6 +16,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
+// routesName is what the gateway's routes are called.
+const routesName = "gateway"
+
 // Headers that are a matter between Envoy and Tollgate.
 const (
 	clusterHeader         = "x-tollgate-cluster"
@@ -42,7 +45,7 @@ func buildRoutes(o Options, specs []Route) *routev3.RouteConfiguration {
 		}
 	}
 	return &routev3.RouteConfiguration{
-		Name: "gateway",
+		Name: routesName,
 		// Nobody downstream of the answer can read the usage of a compressed one.
 		RequestHeadersToRemove: []string{"accept-encoding"},
 		VirtualHosts:           []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}},

@@ -174,7 +174,7 @@ func newGate(t testing.TB, upstream http.HandlerFunc, change func(*envoytest.Opt
 // serve starts Tollgate's side and returns its address.
 func (g *gate) serve(t testing.TB, addr string) string {
 	t.Helper()
-	g.server = envoy.NewServer(g.checks, g.settled, envoy.ServerOptions{})
+	g.server = envoy.NewServer(g.checks, g.settled, envoy.ServerOptions{Routable: func(c string) bool { return c != "nowhere" }})
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -22,9 +23,15 @@ type ServerOptions struct {
 	// others aren't copied. Nil: all. Envoys configured by Build send only
 	// Options.Headers anyway.
 	Wanted func(header string) bool
+	// Routable says whether Envoy has a cluster. A request that is admitted to
+	// one that it hasn't is refused with 503 and its admission taken back; Envoy
+	// would refuse it too, but tell nobody. Nil: Envoy has them all.
+	Routable func(cluster string) bool
 	// MaxBody is the most bytes of a request's body that a Check may carry: of
 	// all routes' MaxBody and MaxMultipart the largest. 0: DefaultMaxMultipart.
 	MaxBody int
+	// Fleet is told its configuration by this server too. Nil: nobody is.
+	Fleet *Fleet
 	// Credentials protect the listener. Nil: none, for loopback and sockets.
 	Credentials credentials.TransportCredentials
 	// Logger takes what is worth a person's attention. Nil: slog.Default().
@@ -39,15 +46,17 @@ type Stats struct {
 	SettlePanics         atomic.Uint64
 	MalformedChecks      atomic.Uint64 // not about an HTTP request
 	AbandonedChecks      atomic.Uint64 // admissions that Envoy no longer waited for, taken back
+	UnroutableChecks     atomic.Uint64 // admissions to a cluster that Envoy hasn't, taken back
 	CheckPanics          atomic.Uint64
 }
 
 // Server is the gRPC server that Envoy calls: Authorization, RateLimitService
-// (for settlements) and the standard health service.
+// (for settlements), the configuration stream and the standard health service.
 type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	stats  *Stats
+	fleet  *Fleet // nil: none
 }
 
 // streamWorkers handle calls without growing a new stack for each.
@@ -71,9 +80,12 @@ func NewServer(c Checker, s Settler, o ServerOptions) *Server {
 		options = append(options, grpc.Creds(o.Credentials))
 	}
 	srv := &Server{grpc: grpc.NewServer(options...), health: health.NewServer(), stats: new(Stats)}
-	authv3.RegisterAuthorizationServer(srv.grpc, &checkServer{checker: c, settler: s, wanted: o.Wanted, stats: srv.stats, log: o.Logger})
+	authv3.RegisterAuthorizationServer(srv.grpc, &checkServer{checker: c, settler: s, wanted: o.Wanted, routable: o.Routable, stats: srv.stats, log: o.Logger})
 	rlsv3.RegisterRateLimitServiceServer(srv.grpc, &settleServer{settler: s, stats: srv.stats, log: o.Logger})
 	healthv1.RegisterHealthServer(srv.grpc, srv.health)
+	if srv.fleet = o.Fleet; srv.fleet != nil {
+		discoveryv3.RegisterAggregatedDiscoveryServiceServer(srv.grpc, srv.fleet.server)
+	}
 	return srv
 }
 
@@ -97,6 +109,9 @@ func (s *Server) Stats() *Stats { return s.stats }
 // then they are cut off and its error is returned.
 func (s *Server) Stop(ctx context.Context) error {
 	s.health.Shutdown()
+	if s.fleet != nil {
+		s.fleet.Close() // its streams would not end by themselves
+	}
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

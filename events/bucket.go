@@ -157,7 +157,7 @@ func (b *bucket) readBack(ctx context.Context, name string, value []byte, expect
 // getPatiently is get that asks again until there is an answer or ctx ends: what
 // lost an acknowledgement may lose the first question too.
 func (b *bucket) getPatiently(ctx context.Context, name string) (entry, error) {
-	const try, pause = time.Second, 50 * time.Millisecond
+	const try, pause = 500 * time.Millisecond, 50 * time.Millisecond
 	for {
 		tctx, cancel := context.WithTimeout(ctx, try)
 		e, err := b.get(tctx, name)

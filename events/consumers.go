@@ -252,7 +252,7 @@ func (c *Consumers) store(ctx context.Context, doc storedConsumers, revision uin
 
 // letIn tells the server who may come in, where anybody may.
 func (c *Consumers) letIn(doc storedConsumers) error {
-	if c.listening() != nil {
+	if c.server == nil || c.server.Addr() == "" {
 		return nil
 	}
 	users := make([]natsd.User, 0, len(doc.Consumers))

@@ -73,11 +73,11 @@ func TestEventSamples(t *testing.T) {
 		if !reflect.DeepEqual(back, e) {
 			t.Errorf("%s reads as\n%+v\nwant\n%+v", name, back, e)
 		}
-		var any map[string]any
-		if err := json.Unmarshal(want, &any); err != nil {
+		var members map[string]any
+		if err := json.Unmarshal(want, &members); err != nil {
 			t.Fatal(err)
 		}
-		validate(t, name, schema(t), any)
+		validate(t, name, schema(t), members)
 	}
 }
 
@@ -168,8 +168,8 @@ func TestSchemaListsTheFields(t *testing.T) {
 	}
 	for typ, node := range map[reflect.Type]*schemaNode{reflect.TypeFor[Event](): s, reflect.TypeFor[UsageData](): s.Properties["data"]} {
 		var fields, required []string
-		for i := range typ.NumField() {
-			name, opts, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			name, opts, _ := strings.Cut(field.Tag.Get("json"), ",")
 			fields = append(fields, name)
 			if opts == "" {
 				required = append(required, name)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"tollgate/authz/key"
 )
@@ -48,10 +47,6 @@ func (f *Feed) Applied() uint64 { return f.applied.Load() }
 
 // Unreadable is how many changes could not be read since the start.
 func (f *Feed) Unreadable() uint64 { return f.unreadable.Load() }
-
-// identityEvery is how often a running feed looks whether the stream is still
-// the one that it began with.
-const identityEvery = time.Second
 
 // Run feeds sink until ctx ends or the connection is closed for good, and then
 // says which. It is to be called once. When NATS is away it waits for it to come
@@ -105,13 +100,6 @@ func (f *Feed) session(ctx context.Context, sink Sink) error {
 		return err
 	}
 	defer r.stop()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		f.watch(r)
-	}()
-	defer func() { r.cancel(context.Canceled); <-watched }()
-
 	ready := r.pending == 0
 	if ready {
 		sink.SetReady(true)
@@ -134,26 +122,11 @@ func (f *Feed) session(ctx context.Context, sink Sink) error {
 	}
 }
 
+// replaced reports whether the stream is another one, or shorter, than the one
+// that was read so far. It is enough to ask when a session begins: whatever
+// replaces a stream takes the reader's consumer with it, which ends the session.
 func (f *Feed) replaced(created time.Time, last uint64) bool {
 	return last < f.applied.Load() || !f.created.IsZero() && !created.Equal(f.created)
-}
-
-// watch ends a reader whose stream is no longer the same.
-func (f *Feed) watch(r *reader) {
-	tick := time.NewTicker(identityEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-tick.C:
-		}
-		created, last, err := r.bucket.identity(r.ctx)
-		if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && f.replaced(created, last) {
-			r.cancel(errors.New("the store of keys was replaced"))
-			return
-		}
-	}
 }
 
 // identity tells which stream it is and its last revision.

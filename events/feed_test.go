@@ -99,14 +99,14 @@ func TestFeedEverythingThenChanges(t *testing.T) {
 	_, nc := embedded(t, natsdConfig)
 	k := openKeys(t, nc)
 	var last uint64
-	for i := range 200 {
+	for i := range 50 {
 		last = put(t, k, record(fmt.Sprint("id", i)), 0)
 	}
 	var sink table
 	f, _ := run(t, k, &sink)
 	eventually(t, "ready", sink.isReady)
-	if sink.atOnce != 200 || f.Applied() < last {
-		t.Errorf("ready with %d of 200 keys, revision %d of %d", sink.atOnce, f.Applied(), last)
+	if sink.atOnce != 50 || f.Applied() < last {
+		t.Errorf("ready with %d of 50 keys, revision %d of %d", sink.atOnce, f.Applied(), last)
 	}
 	rec := record("id7")
 	rec.Status = key.Revoked

@@ -105,7 +105,7 @@ func (k *Keys) Get(ctx context.Context, workspace, id string) (*key.Record, erro
 func (k *Keys) List(ctx context.Context, workspace, after string, limit int) ([]*key.Record, error) {
 	filter := k.bucket.subject("k.>")
 	if workspace != "" {
-		if checkID("workspace", workspace) != nil {
+		if !idForm.MatchString(workspace) {
 			return nil, nil // no key of it can have been put
 		}
 		filter = k.bucket.subject("k." + workspace + ".>")

@@ -89,7 +89,7 @@ func TestKeysCompareAndSet(t *testing.T) {
 	_, nc := embedded(t, natsdConfig)
 	k := openKeys(t, nc)
 	expect := uint64(0)
-	for round := range 20 {
+	for round := range 10 {
 		var won atomic.Uint64
 		var winners atomic.Int64
 		var all sync.WaitGroup

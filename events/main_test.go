@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -20,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // embedded starts the server that Tollgate itself uses.
 func embedded(t *testing.T, cfg natsd.Config) (*natsd.Server, *nats.Conn) {

@@ -15,8 +15,8 @@ type Stored struct {
 	Payload []byte // the event's JSON form
 }
 
-// ErrCursor: the place to read on from is beyond the end of the stream, so it
-// comes from another one.
+// ErrCursor says that the place to read on from is beyond the end of the stream,
+// so it comes from another one.
 var ErrCursor = errors.New("the cursor is not one of this stream of events: start again without it")
 
 // MaxRead is the most events that one Read returns.

@@ -26,7 +26,6 @@ type reader struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	statuses chan nats.Status
-	name     string
 	last     uint64 // the consumer's number of the last message
 	pending  uint64 // how many messages were waiting behind the last one
 }

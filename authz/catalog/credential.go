@@ -16,13 +16,13 @@ type Credential struct {
 
 // Value is the header's value: the scheme, if there is one, and the secret. It
 // must not be stored, logged or told.
-func (c *Credential) Value() string { return c.value }
+func (c Credential) Value() string { return c.value }
 
 // String keeps the secret out of texts.
-func (c *Credential) String() string { return c.Header + ": [secret]" }
+func (c Credential) String() string { return c.Header + ": [secret]" }
 
 // GoString keeps the secret out of texts.
-func (c *Credential) GoString() string { return c.String() }
+func (c Credential) GoString() string { return c.String() }
 
 const (
 	envPrefix  = "env:"

@@ -100,16 +100,17 @@ func fieldNames(t reflect.Type) []string {
 }
 
 func (s *source) unknownField(e entry, path string, names []string) {
+	s.broken[path] = true
 	advice := "it may be " + strings.Join(names, ", ")
 	if name := closest(e.name, names); name != "" {
 		advice = fmt.Sprintf("did you mean %q?", name)
 	}
 	if strings.Contains(path, ".credential") {
-		s.unreadable(e.at, path, showNone, "there is an unknown field; %s", advice) // it may be the secret
+		s.problem(e.at, path, showNone, "there is an unknown field; %s", advice) // it may be the secret
 		return
 	}
 	// The value may be a secret in a field that doesn't exist.
-	s.unreadable(e.at, path, showName, "unknown field %s; %s", quote(e.name), advice)
+	s.problem(e.at, path, showName, "unknown field %s; %s", quote(e.name), advice)
 }
 
 func (s *source) list(v reflect.Value, n ast.Node, path string) {
@@ -186,7 +187,7 @@ func (s *source) entries(n ast.Node, path, want string) ([]entry, bool) {
 	for _, v := range values {
 		e := entry{name: v.Key.GetToken().Value, at: start(v.Key), value: v.Value}
 		if line, ok := first[e.name]; ok {
-			s.unreadable(e.at, path, showName, "%s stands twice, also on line %d: keep one", quote(e.name), line)
+			s.problem(e.at, path, showName, "%s stands twice, also on line %d: keep one", quote(e.name), line)
 			continue
 		}
 		first[e.name] = e.at.line

@@ -18,8 +18,8 @@ type source struct {
 	name  string
 	lines []string
 	at    map[string]position // of each value that was written
-	// broken are paths whose value could not be read, and of the objects that
-	// hold them: what else is wrong there may only follow from it.
+	// broken are the paths of values that could not be read, and of the objects
+	// that hold them: that something is missing there may only follow from it.
 	broken map[string]bool
 	// private counts, per line, problems that don't show all of it: nothing
 	// else may show it either.

@@ -132,8 +132,8 @@ func (s *source) id(path, id, what string, check func(string) error, seen map[st
 
 // reference checks that an id exists.
 func (s *source) reference(path, id, what string, known map[string]bool) {
-	if known[id] || s.broken[what+"s"] || id == "" {
-		return
+	if known[id] || known[""] || s.broken[what+"s"] || id == "" {
+		return // it exists, or it is told elsewhere why that can't be said
 	}
 	names := make([]string, 0, len(known))
 	for name := range known {

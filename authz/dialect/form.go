@@ -58,6 +58,7 @@ type formBody struct {
 	b     []byte
 	i     int
 	delim []byte // "--" and the boundary
+	last  bool   // the last delimiter was read
 	err   string
 }
 
@@ -91,7 +92,7 @@ func (c *Call) readForm(body []byte, boundary string) (r reason.Reason, detail, 
 	model := formField{name: c.Path.ModelField, twice: reason.ModelAmbiguous}
 	stream := formField{name: "stream", twice: reason.BodyInvalid}
 	ok := f.delimiter()
-	for n := 0; ok && !f.atEnd(); n++ {
+	for n := 0; ok && !f.last; n++ {
 		var p part
 		if ok = n < maxParts && f.part(&p); !ok {
 			break
@@ -156,27 +157,23 @@ func isModelText(name []byte) bool {
 	return true
 }
 
-// delimiter goes over the delimiter at i and its CRLF.
+// delimiter goes over the delimiter at i and its CRLF, or finds that it is the
+// last one and nothing follows it.
 func (f *formBody) delimiter() bool {
 	if !bytes.HasPrefix(f.b[f.i:], f.delim) {
 		return f.fail("it must begin with its boundary")
 	}
 	f.i += len(f.delim)
-	if f.atEnd() {
+	rest := f.b[f.i:]
+	if string(rest) == "--" || string(rest) == "--\r\n" {
+		f.last = true
 		return true
 	}
-	if !bytes.HasPrefix(f.b[f.i:], []byte("\r\n")) {
+	if !bytes.HasPrefix(rest, []byte("\r\n")) {
 		return f.fail("it ends before its last boundary, or something stands behind a boundary")
 	}
 	f.i += len("\r\n")
 	return true
-}
-
-// atEnd reports whether the delimiter before i was the last one, and nothing
-// follows it.
-func (f *formBody) atEnd() bool {
-	rest := f.b[f.i:]
-	return string(rest) == "--" || string(rest) == "--\r\n"
 }
 
 // part reads a part and the delimiter behind it.

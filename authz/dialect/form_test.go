@@ -160,6 +160,7 @@ func TestReadFormRefuses(t *testing.T) {
 		{"a part behind", aForm(theModel) + aForm(theModel), reason.BodyInvalid, "behind a boundary"},
 		{"no last boundary", strings.TrimSuffix(aForm(theModel), "--XBOUNDARY--\r\n"), reason.BodyInvalid, "ends before its last boundary"},
 		{"last boundary cut off", strings.TrimSuffix(aForm(theModel), "-\r\n"), reason.BodyInvalid, "ends before its last boundary"},
+		{"last dashes in another line", strings.TrimSuffix(aForm(theModel), "--\r\n") + "\r\n--", reason.BodyInvalid, "have no end"},
 		{"cut off in the headers", "--XBOUNDARY\r\nContent-Disposition: form-data", reason.BodyInvalid, "have no end"},
 		{"another boundary", strings.ReplaceAll(aForm(theModel), "XBOUNDARY", "YBOUNDARY"), reason.BodyInvalid, "must begin with its boundary"},
 		{"long headers", aForm(header("X: "+strings.Repeat("y", maxPartHeaders), "m")), reason.BodyInvalid, "too long"},

@@ -199,6 +199,8 @@ func TestReadJSONRefuses(t *testing.T) {
 		{"a surrogate in UTF-8", "{\"a\":\"\xed\xa0\x80\",\"model\":\"m\"}", reason.BodyInvalid, "not UTF-8", ""},
 		{"half a surrogate pair", `{"a":"\ud800","model":"m"}`, reason.BodyInvalid, "half of a surrogate pair", ""},
 		{"the other half", `{"a":"\udc00","model":"m"}`, reason.BodyInvalid, "half of a surrogate pair", ""},
+		{"the other half twice", `{"a":"\udc00\udc00","model":"m"}`, reason.BodyInvalid, "half of a surrogate pair", ""},
+		{"the first half twice", `{"a":"\ud800\ud800","model":"m"}`, reason.BodyInvalid, "half of a surrogate pair", ""},
 		{"halves in the wrong order", `{"a":"\udc00\ud800","model":"m"}`, reason.BodyInvalid, "half of a surrogate pair", ""},
 		{"half in a name", `{"\ud800":1,"model":"m"}`, reason.BodyInvalid, "half of a surrogate pair", ""},
 		{"unknown escape", `{"a":"\x41","model":"m"}`, reason.BodyInvalid, "an escape that is not one", ""},

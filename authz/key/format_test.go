@@ -28,6 +28,7 @@ var goodFormats = []struct {
 	{"sk-{base62:22}", 25, len("sk-") + 3},       // 131 bits: 4 characters would leave 107
 	{"a{hex:2}b{hex:32}{crc}", 42, len("a") + 2}, // 128 bits behind the first group
 	{"a{hex:2}b{hex:31}", 35, len("a") + 2},      // 124 behind it, and never more than one group
+	{"{hex:8}{hex:31}", 39, 4},                   // 124 behind the first: not all of it is shown
 	{"{base62:250}{crc}", 256, 4},
 	{"!#$%&'*+-.^_`|~{hex:32}", 47, 15 + 4},
 }

@@ -17,6 +17,9 @@ import (
 	"tollgate/authz/key"
 )
 
+// blanks are what JSON takes for white space.
+const blanks = " \t\r\n"
+
 // readBody reads a request's body of at most most bytes. types are the media
 // types that it may be, of which the first is meant when none is said; they are
 // looked at only when there is a body.
@@ -28,7 +31,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, types ...strin
 		}
 		return nil, refuse(http.StatusBadRequest, "The body broke off before its end")
 	}
-	if len(bytes.TrimSpace(body)) == 0 {
+	if len(bytes.Trim(body, blanks)) == 0 {
 		return nil, nil
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
@@ -51,10 +54,11 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, types ...strin
 // struct does not have, members that stand twice, wrong types and invalid UTF-8
 // are refused, with the field's name. No body is an empty object.
 func decode(body []byte, into any) error {
+	body = bytes.TrimLeft(body, blanks)
 	if len(body) == 0 {
 		return nil
 	}
-	if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' {
+	if body[0] != '{' {
 		return refuse(http.StatusBadRequest, "The body must be a JSON object")
 	}
 	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))

@@ -40,7 +40,7 @@ func TestCoversNeverOpensMore(t *testing.T) {
 // never exceeds that key.
 func FuzzKeyRequest(f *testing.F) {
 	for _, body := range []string{
-		`{}`, `{"name":"x","actions":["infer"],"models":["a/*"],"limits":{"requestsPerMinute":5}}`,
+		` `, `{}`, `{"name":"x","actions":["infer"],"models":["a/*"],"limits":{"requestsPerMinute":5}}`,
 		`{"limits":null,"budget":{"period":"day","amount":"1"},"labels":{"a":null},"expiresAt":"2030-01-01T00:00:00Z"}`,
 		`{"models":null,"name":null,"actions":null}`, `{"name":"\ud800"}`, `{"name":"a","name":"b"}`, `{"budget":{"amount":"0.1e5"}}`,
 	} {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,7 +225,10 @@ func TestWorkspaceIsDefaultWhereThereIsOne(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	s := serve(t)
+	var clock atomic.Int64
+	s := serve(t, func(c *manage.Config) { // in which no two keys are of the same age
+		c.Now = func() time.Time { return time.UnixMilli(1_800_000_000_000 + clock.Add(1)) }
+	})
 	var ids []string
 	for i := range 7 {
 		m := s.create(operator, fmt.Sprintf(`{"workspace":"demo","name":"k%d"}`, i))

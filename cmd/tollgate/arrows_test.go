@@ -11,13 +11,14 @@ import (
 // way: the domain knows nobody, the parts that speak to a disk, to NATS and to
 // Envoy know the domain and not each other, and only the command sees all.
 var arrows = map[string][]string{
-	"authz/reason":  {},
-	"authz/key":     {},
-	"authz/limit":   {"authz/reason"},
-	"authz/dialect": {"authz/reason", "authz/key"},
-	"authz/catalog": {"authz/reason", "authz/key", "authz/limit", "authz/dialect"},
-	"authz":         {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog"},
-	"authz/manage":  {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog", "authz"},
+	"authz/reason":            {},
+	"authz/key":               {},
+	"authz/limit":             {"authz/reason"},
+	"authz/dialect":           {"authz/reason", "authz/key"},
+	"authz/catalog":           {"authz/reason", "authz/key", "authz/limit", "authz/dialect"},
+	"authz":                   {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog"},
+	"authz/manage":            {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog", "authz"},
+	"authz/manage/managetest": {"authz/key", "authz/catalog", "authz/manage"},
 
 	"cache":          {"authz/key"},
 	"events/journal": {},

@@ -18,17 +18,29 @@ import (
 
 // catalogStore holds the catalog in force. It implements manage.Catalog.
 type catalogStore struct {
-	config *events.Config
-	tables atomic.Pointer[catalog.Tables]
-	mu     sync.Mutex // serialises Store
+	config  *events.Config
+	proxies proxies
+	tables  atomic.Pointer[catalog.Tables]
+	mu      sync.Mutex // serialises Store
+}
+
+// proxies are the Envoys that a catalog has to reach, in two phases: what is new
+// must be routable before a check can send a request there, and what goes must be
+// unreachable by checks before it is no longer routable.
+type proxies interface {
+	// Prepare makes everything of both routable, and returns once every
+	// connected Envoy has it. The error says what keeps one from it.
+	Prepare(ctx context.Context, old, new *catalog.Tables) error
+	// Finish leaves only what is in new. It does not wait.
+	Finish(new *catalog.Tables) error
 }
 
 const catalogDocument = "catalog"
 
 // openCatalog puts the stored catalog in force. The file counts only where none
 // is stored: what came later, by commands, must not be undone by a restart.
-func openCatalog(ctx context.Context, config *events.Config, file string, log *slog.Logger) (*catalogStore, error) {
-	s := &catalogStore{config: config}
+func openCatalog(ctx context.Context, config *events.Config, p proxies, file string, log *slog.Logger) (*catalogStore, error) {
+	s := &catalogStore{config: config, proxies: p}
 	var given *catalog.Catalog
 	if file != "" {
 		text, err := os.ReadFile(file)
@@ -58,7 +70,7 @@ func openCatalog(ctx context.Context, config *events.Config, file string, log *s
 		return nil, fmt.Errorf("the stored catalog: %w", err)
 	}
 	s.install(tables, revision)
-	return s, nil
+	return s, p.Finish(tables)
 }
 
 func same(a, b *catalog.Catalog) bool {
@@ -115,12 +127,21 @@ func (s *catalogStore) Store(ctx context.Context, c *catalog.Catalog, expect uin
 	if err != nil {
 		return 0, err
 	}
+	old := s.Tables()
+	if old != nil {
+		if err := s.proxies.Prepare(ctx, old, tables); err != nil {
+			return 0, errors.Join(err, s.proxies.Finish(old))
+		}
+	}
 	revision, err := s.config.Put(ctx, catalogDocument, text, expect)
 	if err != nil {
+		if old != nil {
+			err = errors.Join(err, s.proxies.Finish(old))
+		}
 		return 0, asKeyError(err)
 	}
 	s.install(tables, revision)
-	return revision, nil
+	return revision, s.proxies.Finish(tables)
 }
 
 // asKeyError gives an error of package events the words that package manage

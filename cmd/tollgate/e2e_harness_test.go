@@ -263,7 +263,7 @@ func (g *gate) eventsOf(k newKey, n int) map[string]event {
 			g.t.Fatalf("%d events for the key, want %d: %+v", len(byRequest), n, byRequest)
 		}
 		if len(byRequest) < n {
-			return fmt.Errorf("%d events for the key, want %d", len(byRequest), n)
+			return fmt.Errorf("%d events for the key, want %d: %+v", len(byRequest), n, byRequest)
 		}
 		return nil
 	})

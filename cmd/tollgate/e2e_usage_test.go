@@ -40,12 +40,12 @@ func testEvents(t *testing.T, g *gate) {
 	remember(g.chat(k.Key, chatBody(chatModel, `,"n":3,"max_tokens":4`)), want{"completed", "reported", 200, in, 12, 0})
 	remember(g.try(http.MethodPost, "http://"+g.gateway+"/v1/completions", k.Key,
 		fmt.Sprintf(`{"prompt":["a b","c"],"max_tokens":2,"model":%q}`, chatModel)), want{"completed", "reported", 200, 3, 2, 0})
-	for _, status := range []int{500, 503, 429} {
+	for _, status := range []int{500, 503, 599} {
 		res := g.chat(k.Key, chatBody(chatModel, ""), fmt.Sprintf("x-backend-status: %d", status))
 		remember(res, want{outcome: "upstream_error", status: status})
 	}
-	// What the caller got wrong in the eyes of the backend.
-	remember(g.chat(k.Key, chatBody(chatModel, `,"n":0`)), want{outcome: "upstream_error", status: 400})
+	// What the caller got wrong is an answer like any other.
+	remember(g.chat(k.Key, fmt.Sprintf(`{"model":%q,"messages":[]}`, chatModel)), want{outcome: "completed", status: 400})
 	remember(g.chat(k.Key, chatBody(downModel, "")), want{outcome: "not_sent", status: 503})
 
 	start := time.Now()

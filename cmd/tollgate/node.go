@@ -54,6 +54,7 @@ type node struct {
 	settler   *authz.Settler
 	limits    *limit.Local
 	catalog   *catalogStore
+	fleet     *fleet
 	lastUsed  *lastUsed
 	server    *envoy.Server
 
@@ -157,7 +158,9 @@ func (n *node) startStore(ctx context.Context) (err error) {
 // startCatalog puts the stored catalog in force, or the file's where none is
 // stored yet.
 func (n *node) startCatalog(ctx context.Context) (err error) {
-	n.catalog, err = openCatalog(ctx, n.config, n.settings.catalog, n.log)
+	n.fleet = newFleet(n.settings)
+	n.onStop(func(context.Context) { n.fleet.Close() })
+	n.catalog, err = openCatalog(ctx, n.config, n.fleet, n.settings.catalog, n.log)
 	return err
 }
 
@@ -310,6 +313,7 @@ func (n *node) startChecks(context.Context) error {
 	}
 	n.server = envoy.NewServer(checker{authorizer, n.metrics}, n.settler, envoy.ServerOptions{
 		Wanted: func(header string) bool { return dialect.Wanted(header) || n.catalog.IsTag(header) },
+		Fleet:  n.fleet.Fleet,
 		Logger: n.log,
 	})
 	served := make(chan error, 1)

@@ -75,16 +75,12 @@ func cluster(name string, upstreams []catalog.Upstream) envoy.Cluster {
 	return c
 }
 
-// bootstrap is the file that Envoy starts with.
-func bootstrap(s *settings, t *catalog.Tables) ([]byte, error) {
+// resources are Envoy's configuration for a catalog.
+func (s *settings) resources(t *catalog.Tables) (*envoy.Resources, error) {
 	if err := credentialsMayTravel(s.grpc.value, t); err != nil {
 		return nil, err
 	}
-	resources, err := envoy.Build(s.envoyOptions(), routing(t))
-	if err != nil {
-		return nil, err
-	}
-	return envoy.Bootstrap(s.envoyOptions(), resources)
+	return envoy.Build(s.envoyOptions(), routing(t))
 }
 
 // credentialsMayTravel refuses to send an upstream's credential in a Check's
@@ -115,7 +111,7 @@ func (n *node) startProxy(ctx context.Context) error {
 	if binary.Warning != "" {
 		n.log.Warn(binary.Warning)
 	}
-	config, err := bootstrap(n.settings, n.tables())
+	config, err := envoy.Bootstrap(n.settings.envoyOptions())
 	if err != nil {
 		return err
 	}
@@ -152,18 +148,16 @@ func newBootstrap() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "bootstrap", Short: "Print what an Envoy starts with", Args: takes(),
 		Long: `Print the configuration that an Envoy of yours starts with, for the same environment as tollgate serve's: the
-addresses come from the flags, the environment, or the running Tollgate's data directory.`,
+addresses come from the flags, the environment, or the running Tollgate's data directory. Such an Envoy gets models and
+routes from Tollgate while it runs. With --static it starts with all of them, and is started again after a change.`,
 	}
 	s := newSettings(cmd)
-	static := cmd.Flags().Bool("static", true, "the whole configuration; restart Envoy after a change of the catalog's upstreams")
+	static := cmd.Flags().Bool("static", false, "the whole configuration, for an Envoy that asks nobody for changes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if !*static {
-			return usage(cmd, "only --static is there yet")
-		}
 		if err := s.resolve(cmd.Flags()); err != nil {
 			return usage(cmd, "%v", err)
 		}
-		text, err := s.printBootstrap(cmd.Context())
+		text, err := s.printBootstrap(cmd.Context(), *static)
 		if err != nil {
 			return err
 		}
@@ -176,7 +170,7 @@ addresses come from the flags, the environment, or the running Tollgate's data d
 // printBootstrap is what an Envoy starts with that works with the Tollgate of
 // these settings: the running one of the data directory, or one that is started
 // later with the same addresses and catalog.
-func (s *settings) printBootstrap(ctx context.Context) ([]byte, error) {
+func (s *settings) printBootstrap(ctx context.Context, static bool) ([]byte, error) {
 	running, err := readAddresses(s.data)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -190,6 +184,9 @@ func (s *settings) printBootstrap(ctx context.Context) ([]byte, error) {
 	if s.grpc.value == "" {
 		return nil, fmt.Errorf("where Envoy finds Tollgate isn't known: set TOLLGATE_GRPC_ADDR for it and for tollgate serve, or start that first with --data %s", s.data)
 	}
+	if !static {
+		return envoy.Bootstrap(s.envoyOptions())
+	}
 	c, err := s.currentCatalog(ctx, running.API != "")
 	if err != nil {
 		return nil, err
@@ -198,7 +195,11 @@ func (s *settings) printBootstrap(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bootstrap(s, tables)
+	resources, err := s.resources(tables)
+	if err != nil {
+		return nil, err
+	}
+	return envoy.StaticBootstrap(s.envoyOptions(), resources)
 }
 
 // currentCatalog is the running Tollgate's, or the file's where none runs.

@@ -107,7 +107,7 @@ func start(t testing.TB, binary string, o Options, logs *log) (*Envoy, error) {
 	if o.Change != nil {
 		o.Change(resources)
 	}
-	bootstrap, err := envoy.Bootstrap(o.Config, resources)
+	bootstrap, err := envoy.StaticBootstrap(o.Config, resources)
 	if err != nil {
 		return nil, err
 	}

@@ -502,3 +502,27 @@ func TestAdmitDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// After a flush that failed nothing is admitted, and what was refused doesn't
+// come back.
+func TestFailedDisk(t *testing.T) {
+	dir := t.TempDir()
+	cfg := small()
+	cfg.Sync = true
+	j, _ := mustOpen(t, dir, cfg)
+	ref := mustAdmit(t, j, "before")
+	j.group.mu.Lock()
+	j.group.failed = ErrDisk
+	j.group.mu.Unlock()
+	if _, err := j.Admit([]byte("after")); !errors.Is(err, ErrDisk) {
+		t.Errorf("got %v", err)
+	}
+	mustSettle(t, j, ref, event("before"))
+	if s := j.Stats(); s.Open != 0 || s.Waiting != 1 {
+		t.Errorf("stats: %+v", s)
+	}
+	j.Close()
+	if _, entries := mustOpen(t, dir, cfg); len(entries) != 0 {
+		t.Errorf("entries: %v", entries)
+	}
+}

@@ -91,7 +91,7 @@ func Start(cfg Config) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.lock.release()
+			err = errors.Join(err, s.lock.release())
 		}
 	}()
 	if s.nats, err = server.NewServer(opts); err != nil {

@@ -16,7 +16,7 @@ type User struct {
 	Stream, Durable string
 }
 
-// ErrNotListening: there is no door for users from outside.
+// ErrNotListening says that there is no door for users from outside.
 var ErrNotListening = errors.New("the embedded NATS server does not take connections from outside: start with --nats-listen ADDR")
 
 const (

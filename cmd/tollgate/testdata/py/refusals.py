@@ -30,7 +30,7 @@ def refused(api_key, expected, model=model, headers=None):
 wrong = key[:-1] + ("a" if key[-1] != "a" else "b")
 for name, presented, headers in (
     ("missing", key, {"Authorization": openai.Omit()}),
-    ("empty", key, {"Authorization": "Bearer "}),
+    ("empty", key, {"Authorization": "Bearer"}),
     ("wrong", wrong, None),
     ("malformed", "sk-nothing-of-ours", None),
     ("long", "x" * 5000, None),
