@@ -276,5 +276,12 @@ func (c *check) forward(a *Admission) {
 			d.RemoveHeaders = slices.DeleteFunc(slices.Clone(credentialHeaders), func(h string) bool { return h == cr.Header })
 		}
 	}
+	if u := c.call.UsageOption; u.Text != "" {
+		// The caller didn't ask for the usage, or asked that it be left out:
+		// it is stated all the same, and taken out of the stream again.
+		d.Edits = append(d.Edits, Edit{Span: u.Edit, Text: u.Text})
+		d.Strip = true
+	}
+	slices.SortFunc(d.Edits, func(a, b Edit) int { return a.Span.Start - b.Span.Start })
 	d.ResponseHeaders = append(d.ResponseHeaders, dialect.Header{Name: "x-request-id", Value: a.ID})
 }

@@ -241,6 +241,33 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+func TestUsageOfAStreamIsAskedFor(t *testing.T) {
+	a, _ := newAuthorizer(t)
+	for body, want := range map[string]string{
+		`{"stream":true,"model":"meta-llama/Llama","messages":[]}`:                                           `{"stream_options":{"include_usage":true},"stream":true,"model":"llama-3","messages":[]}`,
+		`{"model":"meta-llama/Llama","stream":true,"stream_options":{"include_usage":false},"messages":[]}`:  `{"model":"llama-3","stream":true,"stream_options":{"include_usage":true},"messages":[]}`,
+		`{"model":"meta-llama/Llama","stream":true,"stream_options":{"include_usage" : true},"messages":[]}`: `{"model":"llama-3","stream":true,"stream_options":{"include_usage" : true},"messages":[]}`,
+		`{"model":"meta-llama/Llama","stream":false,"messages":[]}`:                                          `{"model":"llama-3","stream":false,"messages":[]}`,
+	} {
+		a.Limits = limit.NewLocal(start)
+		var d Decision
+		if a.Check(t.Context(), start, post("good", body), &d); d.Admission == nil {
+			t.Fatalf("refused: %s", d.Response.Body)
+		}
+		got, at := "", 0
+		for _, e := range d.Edits {
+			got += body[at:e.Span.Start] + e.Text
+			at = e.Span.End
+		}
+		if got += body[at:]; got != want {
+			t.Errorf("%s\nbecomes %s\nwant    %s", body, got, want)
+		}
+		if asked := strings.Contains(want, "include_usage") && !strings.Contains(body, ": true"); d.Strip != asked {
+			t.Errorf("%s: strip %v", body, d.Strip)
+		}
+	}
+}
+
 func TestCredentialIsSwapped(t *testing.T) {
 	a, _ := newAuthorizer(t)
 	var d Decision

@@ -106,11 +106,11 @@ func (s *source) unknownField(e entry, path string, names []string) {
 		advice = fmt.Sprintf("did you mean %q?", name)
 	}
 	if strings.Contains(path, ".credential") {
-		s.problem(e.at, path, showNone, "there is an unknown field; %s", advice) // it may be the secret
+		s.problemf(e.at, path, showNone, "there is an unknown field; %s", advice) // it may be the secret
 		return
 	}
 	// The value may be a secret in a field that doesn't exist.
-	s.problem(e.at, path, showName, "unknown field %s; %s", quote(e.name), advice)
+	s.problemf(e.at, path, showName, "unknown field %s; %s", quote(e.name), advice)
 }
 
 func (s *source) list(v reflect.Value, n ast.Node, path string) {
@@ -163,7 +163,7 @@ func (s *source) limits(l *LimitsSpec, n ast.Node, path string) {
 		}
 	}
 	if scopes > 0 && kinds > 0 {
-		s.unreadable(start(n), path, showLine, "limits are either flat, which means per key, or under perKey, perUser, perWorkspace and perModel, not both")
+		s.unreadablef(start(n), path, showLine, "limits are either flat, which means per key, or under perKey, perUser, perWorkspace and perModel, not both")
 	}
 }
 
@@ -187,7 +187,7 @@ func (s *source) entries(n ast.Node, path, want string) ([]entry, bool) {
 	for _, v := range values {
 		e := entry{name: v.Key.GetToken().Value, at: start(v.Key), value: v.Value}
 		if line, ok := first[e.name]; ok {
-			s.problem(e.at, path, showName, "%s stands twice, also on line %d: keep one", quote(e.name), line)
+			s.problemf(e.at, path, showName, "%s stands twice, also on line %d: keep one", quote(e.name), line)
 			continue
 		}
 		first[e.name] = e.at.line
@@ -200,7 +200,7 @@ func (s *source) entries(n ast.Node, path, want string) ([]entry, bool) {
 // a secret.
 func (s *source) mismatch(n ast.Node, path, want string) {
 	if strings.Contains(path, ".credential") {
-		s.unreadable(start(n), path, showNone, "want %s", want)
+		s.unreadablef(start(n), path, showNone, "want %s", want)
 		return
 	}
 	var found, advice string
@@ -223,7 +223,7 @@ func (s *source) mismatch(n ast.Node, path, want string) {
 			advice = ": take the quotes away"
 		}
 	}
-	s.unreadable(start(n), path, showLine, "want %s, not %s%s", want, found, advice)
+	s.unreadablef(start(n), path, showLine, "want %s, not %s%s", want, found, advice)
 }
 
 func isNull(n ast.Node) bool {

@@ -33,12 +33,12 @@ func Parse(name string, data []byte) (*Catalog, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	s := newSource(name, nil)
 	if len(data) > MaxSize {
-		s.problem(position{}, "", showNone, "%s: the catalog is larger than %d MiB", name, MaxSize>>20)
+		s.problemf(position{}, "", showNone, "%s: the catalog is larger than %d MiB", name, MaxSize>>20)
 		return nil, s.err()
 	}
 	s = newSource(name, data)
 	if at, bad := utf8Error(data); bad {
-		s.problem(at, "", showNone, "not UTF-8: save the file as UTF-8")
+		s.problemf(at, "", showNone, "not UTF-8: save the file as UTF-8")
 		return nil, s.err()
 	}
 	root := s.parse(string(data))
@@ -74,7 +74,7 @@ func (s *source) parse(text string) ast.Node {
 		switch {
 		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
 		case root != nil:
-			s.problem(start(doc.Body), "", showLine, "a second document: a catalog is one, so take out the ---")
+			s.problemf(start(doc.Body), "", showLine, "a second document: a catalog is one, so take out the ---")
 			return nil
 		default:
 			root = doc.Body
@@ -92,24 +92,25 @@ func (s *source) scan(tokens token.Tokens) {
 		switch t.Type {
 		case token.MappingStartType, token.SequenceStartType:
 			if nesting++; nesting > maxNesting {
-				s.problem(at, "", showNone, "more than %d brackets inside each other", maxNesting)
+				s.problemf(at, "", showNone, "more than %d brackets inside each other", maxNesting)
 				return
 			}
 		case token.MappingEndType, token.SequenceEndType:
 			nesting--
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			s.problem(at, "", showNone, "anchors, aliases and merge keys are not supported: write the value out")
+			s.problemf(at, "", showNone, "anchors, aliases and merge keys are not supported: write the value out")
 		case token.TagType:
-			s.problem(at, "", showNone, "tags are not supported: take the %q away", t.Value)
+			s.problemf(at, "", showNone, "tags are not supported: take the %q away", t.Value)
 		case token.MappingKeyType:
-			s.problem(at, "", showNone, "complex keys are not supported: write name: value")
+			s.problemf(at, "", showNone, "complex keys are not supported: write name: value")
 		case token.DirectiveType:
-			s.problem(at, "", showNone, "directives are not supported: take the line away")
+			s.problemf(at, "", showNone, "directives are not supported: take the line away")
 		case token.MappingValueType, token.SequenceEntryType:
 			if nesting == 0 && t.Position.IndentNum > maxIndent || t.Type == token.SequenceEntryType && at.column > maxIndent {
-				s.problem(at, "", showNone, "indented by more than %d columns", maxIndent)
+				s.problemf(at, "", showNone, "indented by more than %d columns", maxIndent)
 				return
 			}
+		default: // the parser's business
 		}
 	}
 }
@@ -117,7 +118,7 @@ func (s *source) scan(tokens token.Tokens) {
 func (s *source) syntaxError(err error) {
 	var syntax yaml.Error
 	if !errors.As(err, &syntax) || syntax.GetToken() == nil {
-		s.problem(position{1, 1}, "", showNone, "not YAML")
+		s.problemf(position{1, 1}, "", showNone, "not YAML")
 		return
 	}
 	p := syntax.GetToken().Position
@@ -128,7 +129,7 @@ func (s *source) syntaxError(err error) {
 			v = showNone
 		}
 	}
-	s.problem(at, "", v, "not YAML: %s", syntax.GetMessage())
+	s.problemf(at, "", v, "not YAML: %s", syntax.GetMessage())
 }
 
 // start returns where a value begins. A block's own token is not its first.

@@ -44,8 +44,8 @@ const (
 	showNone
 )
 
-// problem notes a problem.
-func (s *source) problem(at position, path string, v visibility, format string, args ...any) {
+// problemf notes a problem.
+func (s *source) problemf(at position, path string, v visibility, format string, args ...any) {
 	if v != showLine {
 		s.private[at.line]++
 	}
@@ -67,15 +67,16 @@ func (s *source) problem(at position, path string, v visibility, format string, 
 			if name, _, ok := strings.Cut(line[len(before):], ":"); ok {
 				p.Text, p.cut = show(before+name+": …", at.column), true
 			}
+		case showNone:
 		}
 	}
 	s.problems = append(s.problems, p)
 }
 
-// unreadable is problem for a value that can't be used at all.
-func (s *source) unreadable(at position, path string, v visibility, format string, args ...any) {
+// unreadablef is problemf for a value that can't be used at all.
+func (s *source) unreadablef(at position, path string, v visibility, format string, args ...any) {
 	s.broken[path], s.broken[parentPath(path)] = true, true
-	s.problem(at, path, v, format, args...)
+	s.problemf(at, path, v, format, args...)
 }
 
 // find returns where a value is or, if it was not written, what should hold it.

@@ -43,7 +43,7 @@ type ids struct{ plans, workspaces map[string]bool }
 
 func (s *source) validate(c *Catalog) {
 	if c.Version < 0 || c.Version > Version {
-		s.invalid("v", "this Tollgate reads form %d of a catalog, not %d: use a newer one", Version, c.Version)
+		s.invalidf("v", "this Tollgate reads form %d of a catalog, not %d: use a newer one", Version, c.Version)
 	}
 	s.atMost("workspaces", len(c.Workspaces), maxWorkspaces)
 	s.atMost("users", len(c.Users), maxUsers)
@@ -74,8 +74,8 @@ func (s *source) validate(c *Catalog) {
 	s.settings(&c.Settings)
 }
 
-// invalid notes a problem with a value, unless it could not be read anyway.
-func (s *source) invalid(path, format string, args ...any) {
+// invalidf notes a problem with a value, unless it could not be read anyway.
+func (s *source) invalidf(path, format string, args ...any) {
 	if s.broken[path] {
 		return
 	}
@@ -83,13 +83,13 @@ func (s *source) invalid(path, format string, args ...any) {
 	if strings.Contains(path, ".credential") || strings.HasSuffix(path, "url") || strings.HasSuffix(path, ".upstream") {
 		v = showNone
 	}
-	s.problem(s.find(path), path, v, format, args...)
+	s.problemf(s.find(path), path, v, format, args...)
 }
 
 // check notes what a check found, if anything.
 func (s *source) check(path string, err error) {
 	if err != nil {
-		s.invalid(path, "%v", err)
+		s.invalidf(path, "%v", err)
 	}
 }
 
@@ -103,7 +103,7 @@ func (s *source) written(path string) bool {
 func (s *source) optional(path, value string, check func(string) error) {
 	if value == "" {
 		if s.written(path) {
-			s.invalid(path, "is empty: write a value or leave the field out")
+			s.invalidf(path, "is empty: write a value or leave the field out")
 		}
 		return
 	}
@@ -114,7 +114,7 @@ func (s *source) optional(path, value string, check func(string) error) {
 func (s *source) required(path, value string, check func(string) error) {
 	if value == "" {
 		if !s.broken[parentPath(path)] {
-			s.invalid(path, "is missing: it has no default")
+			s.invalidf(path, "is missing: it has no default")
 		}
 		return
 	}
@@ -125,7 +125,7 @@ func (s *source) required(path, value string, check func(string) error) {
 func (s *source) id(path, id, what string, check func(string) error, seen map[string]bool) {
 	s.required(path+".id", id, check)
 	if id != "" && seen[id] {
-		s.invalid(path+".id", "there is another %s %s: ids are unique", what, quote(id))
+		s.invalidf(path+".id", "there is another %s %s: ids are unique", what, quote(id))
 	}
 	seen[id] = true
 }
@@ -144,12 +144,12 @@ func (s *source) reference(path, id, what string, known map[string]bool) {
 	if name := closest(id, names); name != "" {
 		advice = fmt.Sprintf("did you mean %q?", name)
 	}
-	s.invalid(path, "there is no %s %s; %s", what, quote(id), advice)
+	s.invalidf(path, "there is no %s %s; %s", what, quote(id), advice)
 }
 
 func (s *source) atMost(path string, n, most int) {
 	if n > most {
-		s.invalid(path, "%d are too many: %d at most", n, most)
+		s.invalidf(path, "%d are too many: %d at most", n, most)
 	}
 }
 
@@ -178,7 +178,7 @@ func (s *source) workspace(path string, w *WorkspaceSpec, known ids) {
 		item := fmt.Sprintf("%s.keyDefaults.actions[%d]", path, i)
 		oneOf(s, item, a, key.Infer, key.Wake, key.Manage, key.Metrics)
 		if slices.Contains(w.KeyDefaults.Actions[:i], a) {
-			s.invalid(item, "%s stands twice", quote(string(a)))
+			s.invalidf(item, "%s stands twice", quote(string(a)))
 		}
 	}
 	s.optional(path+".multiplier", w.Multiplier, checkDecimal)
@@ -196,7 +196,7 @@ func (s *source) users(users []UserSpec, known ids) {
 		s.required(path+".workspace", u.Workspace, func(string) error { return nil })
 		s.reference(path+".workspace", u.Workspace, "workspace", known.workspaces)
 		if id := (identity{u.Workspace, u.ID}); seen[id] {
-			s.invalid(path+".id", "there is another user %s in this workspace", quote(u.ID))
+			s.invalidf(path+".id", "there is another user %s in this workspace", quote(u.ID))
 		} else {
 			seen[id] = u.ID != ""
 		}
@@ -211,7 +211,7 @@ func (s *source) labels(path string, labels map[string]string) {
 	for name, value := range labels {
 		item := member(path, name)
 		if len(name) > maxLabelName || checkASCII(name) != nil {
-			s.invalid(item, "a label's name is 1 to %d printable ASCII characters without spaces", maxLabelName)
+			s.invalidf(item, "a label's name is 1 to %d printable ASCII characters without spaces", maxLabelName)
 		}
 		s.optional(item, value, checkText)
 	}
@@ -245,10 +245,10 @@ func (s *source) plan(path string, p *PlanSpec) {
 	for name, most := range p.Resources {
 		item := member(path+".resources", name)
 		if !resourcePattern.MatchString(name) {
-			s.invalid(item, "a resource's name is letters and digits, the first a small letter")
+			s.invalidf(item, "a resource's name is letters and digits, the first a small letter")
 		}
 		if most < 0 {
-			s.invalid(item, "a cap is 0, which closes the resource, or more")
+			s.invalidf(item, "a cap is 0, which closes the resource, or more")
 		}
 	}
 }
@@ -262,10 +262,10 @@ func (s *source) scope(path string, l key.Limits) {
 func (s *source) limit(path string, n int64) {
 	switch {
 	case n < 0:
-		s.invalid(path, "a limit is 1 or more; leave it out for no limit")
+		s.invalidf(path, "a limit is 1 or more; leave it out for no limit")
 	case n == 0 && s.written(path):
-		s.invalid(path, "a limit of 0 would let nothing through; leave it out for no limit")
+		s.invalidf(path, "a limit of 0 would let nothing through; leave it out for no limit")
 	case n > maxLimit:
-		s.invalid(path, "a limit is at most %d; leave it out for no limit", int64(maxLimit))
+		s.invalidf(path, "a limit is at most %d; leave it out for no limit", int64(maxLimit))
 	}
 }

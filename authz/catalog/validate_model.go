@@ -13,7 +13,7 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 		item := fmt.Sprintf("%s.workspaces[%d]", path, i)
 		s.reference(item, id, "workspace", known.workspaces)
 		if slices.Contains(m.Workspaces[:i], id) {
-			s.invalid(item, "%s stands twice", quote(id))
+			s.invalidf(item, "%s stands twice", quote(id))
 		}
 	}
 	s.atMost(path+".upstreams", len(m.Upstreams), maxUpstreams)
@@ -22,7 +22,7 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 		item := fmt.Sprintf("%s.upstreams[%d]", path, i)
 		s.required(item+".url", u.URL, checkURL)
 		if u.Weight < 0 || u.Weight > maxWeight || u.Weight == 0 && s.written(item+".weight") {
-			s.invalid(item+".weight", "a weight is from 1 to %d; leave the upstream out if it should get nothing", maxWeight)
+			s.invalidf(item+".weight", "a weight is from 1 to %d; leave the upstream out if it should get nothing", maxWeight)
 		}
 		parsed, err := parseURL(u.URL)
 		if err != nil {
@@ -31,11 +31,11 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 		if first == nil {
 			first = parsed
 		} else if parsed.Scheme != first.Scheme || parsed.Path != first.Path {
-			s.invalid(item+".url", "differs in scheme or path from the first: the upstreams of a model serve the same API")
+			s.invalidf(item+".url", "differs in scheme or path from the first: the upstreams of a model serve the same API")
 		}
 	}
 	if m.Cluster != "" && len(m.Upstreams) > 0 {
-		s.invalid(path+".cluster", "a model has upstreams or a cluster of yours, not both")
+		s.invalidf(path+".cluster", "a model has upstreams or a cluster of yours, not both")
 	}
 	s.optional(path+".cluster", m.Cluster, func(name string) error {
 		if strings.HasPrefix(name, ModelCluster("")) || strings.HasPrefix(name, RouteCluster("")) {
@@ -52,7 +52,7 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 			if name := closest(unit, units); name != "" {
 				advice = fmt.Sprintf("did you mean %q?", name)
 			}
-			s.invalid(item, "there is no unit %s; %s", quote(unit), advice)
+			s.invalidf(item, "there is no unit %s; %s", quote(unit), advice)
 		}
 		s.required(item, rate, checkDecimal)
 	}
@@ -101,7 +101,7 @@ func (s *source) routes(routes []RouteSpec) {
 			return fmt.Errorf("there is no dialect %s; it may be %s", quote(name), strings.Join(dialect.Names(), ", "))
 		})
 		if r.Dialect != "" && seen[r.Dialect] {
-			s.invalid(path+".dialect", "there is another route of this dialect: keep one")
+			s.invalidf(path+".dialect", "there is another route of this dialect: keep one")
 		}
 		seen[r.Dialect] = true
 		s.optional(path+".upstream", r.Upstream, checkURL)
@@ -132,10 +132,10 @@ func (s *source) settings(c *SettingsSpec) {
 		item := fmt.Sprintf("settings.tagHeaders[%d]", i)
 		s.required(item, name, checkHeader)
 		if slices.Contains(secretHeaders, strings.ToLower(name)) {
-			s.invalid(item, "this header carries keys, which must not get into events")
+			s.invalidf(item, "this header carries keys, which must not get into events")
 		}
 		if slices.ContainsFunc(c.TagHeaders[:i], func(other string) bool { return strings.EqualFold(name, other) }) {
-			s.invalid(item, "%s stands twice", quote(name))
+			s.invalidf(item, "%s stands twice", quote(name))
 		}
 	}
 	oneOf(s, "settings.billing.unsettled", c.Billing.Unsettled, ChargeZero, ChargeEstimate)

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"hash/maphash"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -221,9 +222,7 @@ func (s *shard) sweep(now time.Duration) {
 	// A map keeps the room it once had.
 	if n := len(s.counters); s.peak > 64 && n < s.peak/4 {
 		smaller := make(map[identity]*counter, n)
-		for id, c := range s.counters {
-			smaller[id] = c
-		}
+		maps.Copy(smaller, s.counters)
 		s.counters, s.peak = smaller, n
 	}
 }

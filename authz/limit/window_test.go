@@ -72,7 +72,7 @@ func TestWindowPaced(t *testing.T) {
 		for _, phase := range []time.Duration{0, 1, time.Second, 2500 * time.Millisecond, Cell - 1} {
 			var w Window
 			var sent, passed int64
-			for i := int64(0); i < max(10*limit, 100); i++ {
+			for i := range max(10*limit, 100) {
 				now := phase + time.Duration(i*int64(Span)/limit)
 				sent++
 				if w.Wait(now, limit, 1) == 0 {

@@ -111,16 +111,15 @@ func credential(r *http.Request) (string, error) {
 		}
 	}
 	secret, why, detail := dialect.Credential(&req)
-	switch why {
-	case reason.None:
+	switch {
+	case why == reason.None:
 		return secret, nil
-	case reason.KeyAmbiguous:
-		if detail == "" {
-			detail = "Two different keys were presented; send one"
-		}
-		return "", refuse(http.StatusBadRequest, "%s", detail)
+	case why != reason.KeyAmbiguous:
+		return "", errUnauthorized
+	case detail == "":
+		detail = "Two different keys were presented; send one"
 	}
-	return "", errUnauthorized
+	return "", refuse(http.StatusBadRequest, "%s", detail)
 }
 
 // lower are the names of headers as package dialect has them.

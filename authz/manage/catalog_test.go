@@ -110,11 +110,11 @@ func TestDeploymentBelongsToTheCommand(t *testing.T) {
 func TestTenantsDeployTheirOwn(t *testing.T) {
 	s := serve(t)
 	demo := s.create(operator, `{"workspace":"demo"}`)
-	max := s.create(operator, `{"workspace":"demo","user":"max"}`)
+	member := s.create(operator, `{"workspace":"demo","user":"max"}`)
 	narrow := s.create(operator, `{"workspace":"demo","models":["shared/*"],"actions":["manage"]}`)
 	s.must(200, "POST", "/api/v1/models/undeploy", demo.Key, `{"model":"demo/own"}`)
 	s.must(403, "POST", "/api/v1/models/undeploy", demo.Key, `{"model":"shared/one"}`)
-	s.must(403, "POST", "/api/v1/models/undeploy", max.Key, `{"model":"demo/own"}`)
+	s.must(403, "POST", "/api/v1/models/undeploy", member.Key, `{"model":"demo/own"}`)
 	unknown := s.must(404, "POST", "/api/v1/models/deploy", demo.Key, `{"model":"no/such"}`).body
 	for _, c := range []struct{ secret, model string }{{demo.Key, "other/own"}, {narrow.Key, "demo/own"}} {
 		if r := s.must(404, "POST", "/api/v1/models/deploy", c.secret, `{"model":"`+c.model+`"}`); r.body != unknown {

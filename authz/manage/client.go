@@ -30,7 +30,7 @@ type Client struct {
 }
 
 // NewClient makes a client of the API at addr (host:port, or a URL), which
-// presents a key. hc nil: a client of its own, without a bound on time; use the
+// presents a key. hc nil: http.Client's zero value, without a bound on time; use the
 // context's.
 func NewClient(addr, key string, hc *http.Client) (*Client, error) {
 	if !strings.Contains(addr, "://") {
@@ -41,7 +41,7 @@ func NewClient(addr, key string, hc *http.Client) (*Client, error) {
 		return nil, fmt.Errorf("the API's address %q is not HOST:PORT or a URL", addr)
 	}
 	if hc == nil {
-		hc = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+		hc = &http.Client{}
 	}
 	keep := *hc
 	// A redirect would hand the key to somebody else.

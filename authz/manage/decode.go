@@ -131,6 +131,7 @@ func want(t reflect.Type) string {
 		return "a list"
 	case reflect.Pointer:
 		return want(t.Elem())
+	default:
+		return "an object"
 	}
-	return "an object"
 }

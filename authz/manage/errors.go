@@ -93,5 +93,5 @@ func writeError(w http.ResponseWriter, e *Error) {
 	}
 	h.Set("Content-Type", "application/json")
 	w.WriteHeader(e.Status)
-	w.Write(body)
+	_, _ = w.Write(body) // nobody is left to tell of an error
 }

@@ -17,7 +17,7 @@ const (
 	maxWait      = 30 // seconds
 )
 
-// ErrCursor: the place to read on from is not one of this stream.
+// ErrCursor says that the place to read on from is not one of this stream.
 var ErrCursor = errors.New("the place to read on from is not one of this stream")
 
 // Events reads stored usage events.

@@ -41,7 +41,9 @@ func TestEvents(t *testing.T) {
 			break
 		}
 		for _, v := range page.Value {
-			var e struct{ ID string }
+			var e struct {
+				ID string `json:"id"`
+			}
 			if err := json.Unmarshal(v, &e); err != nil {
 				t.Fatal(err)
 			}

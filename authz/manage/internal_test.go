@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func FuzzKeyRequest(f *testing.F) {
 
 func checkMessage(t *testing.T, err error) {
 	t.Helper()
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Status != 400 || e.Message == "" || len(e.Message) > 1000 || !utf8.ValidString(e.Message) {
 		t.Fatalf("refused by %#v", err)
 	}

@@ -132,7 +132,10 @@ func (s *service) must(status int, method, path, secret, body string, headers ..
 }
 
 // made is a key that was created.
-type made struct{ ID, Key string }
+type made struct {
+	ID  string `json:"id"`
+	Key string `json:"key"`
+}
 
 func (s *service) create(secret, body string) made {
 	s.t.Helper()
@@ -207,9 +210,10 @@ func TestEveryAnswerHasItsForm(t *testing.T) {
 func TestOpenAPIHasEveryEndpoint(t *testing.T) {
 	s := serve(t)
 	var doc struct {
-		OpenAPI    string
-		Paths      map[string]map[string]any
-		Components struct{ Schemas map[string]any }
+		Paths      map[string]map[string]any `json:"paths"`
+		Components struct {
+			Schemas map[string]any `json:"schemas"`
+		} `json:"components"`
 	}
 	r := s.must(200, "GET", "/openapi.json", "", "")
 	if err := json.Unmarshal([]byte(r.body), &doc); err != nil {

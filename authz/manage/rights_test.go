@@ -48,7 +48,7 @@ func TestOthersKeysDontExist(t *testing.T) {
 	s := serve(t)
 	demo := s.create(operator, `{"workspace":"demo"}`)
 	ada := s.create(operator, `{"workspace":"demo","user":"ada"}`)
-	max := s.create(operator, `{"workspace":"demo","user":"max"}`)
+	member := s.create(operator, `{"workspace":"demo","user":"max"}`)
 	other := s.create(operator, `{"workspace":"other","actions":["infer","manage"]}`)
 	for _, c := range []struct {
 		who   string
@@ -56,10 +56,10 @@ func TestOthersKeysDontExist(t *testing.T) {
 		sees  []made
 		blind []made
 	}{
-		{"a workspace key", demo, []made{demo, ada, max}, []made{other}},
-		{"an admin", ada, []made{demo, ada, max}, []made{other}},
-		{"a member", max, []made{max}, []made{demo, ada, other}},
-		{"another workspace", other, []made{other}, []made{demo, ada, max}},
+		{"a workspace key", demo, []made{demo, ada, member}, []made{other}},
+		{"an admin", ada, []made{demo, ada, member}, []made{other}},
+		{"a member", member, []made{member}, []made{demo, ada, other}},
+		{"another workspace", other, []made{other}, []made{demo, ada, member}},
 	} {
 		list := s.must(200, "GET", "/api/v1/api-keys", c.by.Key, "")
 		for _, m := range c.sees {
@@ -82,7 +82,7 @@ func TestOthersKeysDontExist(t *testing.T) {
 		}
 		s.must(400, "GET", "/api/v1/api-keys?workspace=frozen", c.by.Key, "")
 	}
-	for _, m := range []made{demo, ada, max, other} {
+	for _, m := range []made{demo, ada, member, other} {
 		if s.store.Key(m.ID).Status != key.Active {
 			t.Errorf("%s was revoked", m.ID)
 		}
@@ -91,13 +91,13 @@ func TestOthersKeysDontExist(t *testing.T) {
 
 func TestMembersMakePersonalKeysOfTheirOwn(t *testing.T) {
 	s := serve(t)
-	max := s.create(operator, `{"workspace":"demo","user":"max"}`)
-	m := s.create(max.Key, `{"name":"laptop"}`)
+	member := s.create(operator, `{"workspace":"demo","user":"max"}`)
+	m := s.create(member.Key, `{"name":"laptop"}`)
 	if rec := s.store.Key(m.ID); rec.Kind != key.Personal || rec.User != "max" || rec.CreatedBy != "user:max" {
 		t.Errorf("made %+v", rec)
 	}
-	s.must(403, "POST", "/api/v1/api-keys", max.Key, `{"kind":"workspace"}`)
-	s.must(403, "POST", "/api/v1/api-keys", max.Key, `{"user":"ada"}`)
+	s.must(403, "POST", "/api/v1/api-keys", member.Key, `{"kind":"workspace"}`)
+	s.must(403, "POST", "/api/v1/api-keys", member.Key, `{"user":"ada"}`)
 	ada := s.create(operator, `{"workspace":"demo","user":"ada"}`)
 	shared := s.create(ada.Key, `{"kind":"workspace"}`)
 	if rec := s.store.Key(shared.ID); rec.Kind != key.Workspace || rec.User != "" || rec.CreatedBy != "user:ada" {
@@ -164,17 +164,17 @@ func TestStateIsLookedUpAtEachRequest(t *testing.T) {
 	if r := s.must(403, "GET", "/api/v1/api-keys", frozen.Key, ""); !strings.Contains(r.body, "suspended") {
 		t.Errorf("a suspended workspace: %s", r.body)
 	}
-	max := s.create(operator, `{"workspace":"demo","user":"max"}`)
-	s.must(200, "GET", "/api/v1/auth/me", max.Key, "")
+	member := s.create(operator, `{"workspace":"demo","user":"max"}`)
+	s.must(200, "GET", "/api/v1/auth/me", member.Key, "")
 	apply := func(user string) {
 		t.Helper()
 		text := strings.Replace(demoCatalog, "  - {id: max, workspace: demo}\n", user, 1)
 		s.must(200, "PUT", "/api/v1/catalog?prune=true", operator, strings.Replace(text, `, credential: "env:UPSTREAM"`, "", 1), "Content-Type: application/yaml")
 	}
 	apply("  - {id: max, workspace: demo, suspended: true}\n")
-	s.must(403, "GET", "/api/v1/auth/me", max.Key, "")
+	s.must(403, "GET", "/api/v1/auth/me", member.Key, "")
 	apply("")
-	if r := s.must(401, "GET", "/api/v1/auth/me", max.Key, ""); r.body != unauthorized {
+	if r := s.must(401, "GET", "/api/v1/auth/me", member.Key, ""); r.body != unauthorized {
 		t.Errorf("a deleted user: %s", r.body)
 	}
 }

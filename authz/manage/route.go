@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -174,7 +175,7 @@ func writeOutput(w http.ResponseWriter, rt route, out any) {
 		}
 	}
 	w.WriteHeader(rt.status)
-	w.Write(body)
+	_, _ = w.Write(body) // nobody is left to tell of an error
 }
 
 // outermost is what happens to every request, whatever its path.
@@ -239,9 +240,7 @@ func (c *call) number(name string, missing, least, most int) (int, error) {
 // linkNext tells where the next page is: this request's query with the changes.
 func (c *call) linkNext(name, value string) {
 	next := url.Values{}
-	for k, v := range c.query {
-		next[k] = v
-	}
+	maps.Copy(next, c.query)
 	next.Set(name, value)
 	c.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, c.r.URL.EscapedPath(), next.Encode()))
 }

@@ -66,7 +66,7 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 
 func (p *printer) applied(a manage.Applied) error {
 	for _, note := range a.Notes {
-		p.advise("Note: %s", plain(note))
+		p.advisef("Note: %s", plain(note))
 	}
 	signs := map[string]string{"add": "+", "change": "~", "remove": "-"}
 	for _, c := range a.Changes {
@@ -77,15 +77,15 @@ func (p *printer) applied(a manage.Applied) error {
 		if len(c.Fields) > 0 {
 			line += ": " + strings.Join(c.Fields, ", ")
 		}
-		if err := p.line("%s", plain(line)); err != nil {
+		if err := p.linef("%s", plain(line)); err != nil {
 			return err
 		}
 	}
 	switch {
 	case len(a.Changes) == 0:
-		return p.line("Nothing to change.")
+		return p.linef("Nothing to change.")
 	case a.DryRun:
-		p.advise("Nothing was changed. To do it, leave --dry-run out.")
+		p.advisef("Nothing was changed. To do it, leave --dry-run out.")
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func newConsumerCreate(s *server) *cobra.Command {
 			if err := p.table(rows...); err != nil {
 				return err
 			}
-			p.advise("Keep the password now: it is not shown again. Bind a pull subscription to the durable and acknowledge each event.")
+			p.advisef("Keep the password now: it is not shown again. Bind a pull subscription to the durable and acknowledge each event.")
 			return nil
 		},
 	}
@@ -87,7 +87,7 @@ func newConsumerDelete(s *server) *cobra.Command {
 			if p.json {
 				return nil // the API's answer is empty
 			}
-			return p.line("Deleted %s.", args[0])
+			return p.linef("Deleted %s.", args[0])
 		},
 	}
 }

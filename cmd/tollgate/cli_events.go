@@ -68,8 +68,7 @@ func newEventsTail(s *server) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = tail(cmd.Context(), c, p, since)
-			if cmd.Context().Err() != nil {
+			if err = tail(cmd.Context(), c, p, since); errors.Is(err, context.Canceled) {
 				return nil // Ctrl-C is how it ends
 			}
 			return err
@@ -91,7 +90,7 @@ func tail(ctx context.Context, c *manage.Client, p *printer, since string) error
 			return ctx.Err()
 		case err != nil && answered && isPassing(err):
 			if !away {
-				p.advise("tollgate: %v; still trying", err)
+				p.advisef("tollgate: %v; still trying", err)
 				away = true
 			}
 			select {

@@ -47,10 +47,10 @@ func newKeyCreate(s *server, workspace *string) *cobra.Command {
 			if p.json {
 				return p.raw(made.Raw)
 			}
-			if err := p.line("%s", made.Value.Secret); err != nil {
+			if err := p.linef("%s", made.Value.Secret); err != nil {
 				return err
 			}
-			p.advise("Key %s of workspace %s. Keep it now: it is not shown again. To take it back: tollgate key revoke %s",
+			p.advisef("Key %s of workspace %s. Keep it now: it is not shown again. To take it back: tollgate key revoke %s",
 				made.Value.ID, made.Value.Workspace, made.Value.ID)
 			return nil
 		},
@@ -152,7 +152,7 @@ func newKeyRevoke(s *server, workspace *string) *cobra.Command {
 			if p.json {
 				return nil // the API's answer is empty
 			}
-			return p.line("Revoked %s.", args[0])
+			return p.linef("Revoked %s.", args[0])
 		},
 	}
 }

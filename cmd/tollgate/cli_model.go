@@ -75,7 +75,7 @@ func newModelDeploy(s *server, use, short string, deployed bool) *cobra.Command 
 			if m.Value.Deployed {
 				state = "deployed"
 			}
-			return p.line("%s is %s.", plain(m.Value.ID), state)
+			return p.linef("%s is %s.", plain(m.Value.ID), state)
 		},
 	}
 }

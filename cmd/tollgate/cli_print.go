@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,14 +30,14 @@ func (p *printer) raw(text []byte) error {
 	return err
 }
 
-// line writes a result for people.
-func (p *printer) line(format string, args ...any) error {
+// linef writes a result for people.
+func (p *printer) linef(format string, args ...any) error {
 	_, err := fmt.Fprintf(p.cmd.OutOrStdout(), format+"\n", args...)
 	return err
 }
 
-// advise tells people what to do with a result.
-func (p *printer) advise(format string, args ...any) {
+// advisef tells people what to do with a result.
+func (p *printer) advisef(format string, args ...any) {
 	fmt.Fprintf(p.cmd.ErrOrStderr(), format+"\n", args...)
 }
 
@@ -87,7 +88,7 @@ func number(p *int64) string {
 	if p == nil {
 		return "-"
 	}
-	return fmt.Sprint(*p)
+	return strconv.FormatInt(*p, 10)
 }
 
 // words joins a list, and says what an absent one means.

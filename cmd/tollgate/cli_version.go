@@ -22,7 +22,7 @@ func newVersion() *cobra.Command {
 			}
 			p := newPrinter(cmd, asJSON)
 			if !asJSON {
-				return p.line("tollgate %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				return p.linef("tollgate %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			}
 			text, err := json.Marshal(map[string]string{
 				"version": version, "commit": commit(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,

@@ -53,8 +53,8 @@ They present TOLLGATE_OPERATOR_KEY, else the key in the file ` + operatorKeyFile
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (key or rights), 4 not found, 5 no Tollgate answers.`
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	for _, make := range commands {
-		root.AddCommand(make())
+	for _, command := range commands {
+		root.AddCommand(command())
 	}
 	return root
 }

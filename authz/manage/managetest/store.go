@@ -265,7 +265,7 @@ func (c *consumers) List(context.Context) ([]manage.Consumer, error) {
 	s := (*Store)(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []manage.Consumer
+	all := make([]manage.Consumer, 0, len(s.consumers))
 	for _, v := range s.consumers {
 		all = append(all, v)
 	}
