@@ -311,7 +311,7 @@ func TestFeedLeavesNoConsumers(t *testing.T) {
 	_, stop := run(t, k, &sink)
 	eventually(t, "ready", sink.isReady)
 	for range 5 {
-		if _, err := k.List(t.Context(), "", "", 0); err != nil {
+		if _, err := k.List(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 	}

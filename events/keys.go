@@ -97,12 +97,11 @@ func (k *Keys) Get(ctx context.Context, workspace, id string) (*key.Record, erro
 	return rec, nil
 }
 
-// List returns at most limit records of a workspace's keys, or of all where
-// workspace is "", in the order of their ids, from the first one above after.
-// limit 0 means all. Each call reads through all of them, and not from the
+// List returns the records of a workspace's keys, or of all where workspace is "",
+// in the order of their ids. It reads through all of them, and not from the
 // leader: it is for showing, not for deciding. Records that can't be read are left
 // out and logged. The error wraps key.ErrUnavailable.
-func (k *Keys) List(ctx context.Context, workspace, after string, limit int) ([]*key.Record, error) {
+func (k *Keys) List(ctx context.Context, workspace string) ([]*key.Record, error) {
 	filter := k.bucket.subject("k.>")
 	if workspace != "" {
 		if !idForm.MatchString(workspace) {
@@ -116,7 +115,7 @@ func (k *Keys) List(ctx context.Context, workspace, after string, limit int) ([]
 	}
 	var all []found
 	err := k.bucket.scan(ctx, filter, func(name string, e entry) {
-		if workspace, id, ok := splitKeyName(name); ok && id > after {
+		if workspace, id, ok := splitKeyName(name); ok {
 			all = append(all, found{e, workspace, id})
 		}
 	})
@@ -136,9 +135,7 @@ func (k *Keys) List(ctx context.Context, workspace, after string, limit int) ([]
 			continue
 		}
 		rec.Revision = f.revision
-		if records = append(records, rec); len(records) == limit {
-			break
-		}
+		records = append(records, rec)
 	}
 	return records, nil
 }

@@ -13,12 +13,6 @@ import (
 
 // What the management API works on, in the words of package manage.
 
-type managedKeys struct{ *events.Keys }
-
-func (k managedKeys) List(ctx context.Context, workspace string) ([]*key.Record, error) {
-	return k.Keys.List(ctx, workspace, "", 0)
-}
-
 func changeOf(r *key.Record) key.Change {
 	return key.Change{Workspace: r.Workspace, ID: r.ID, Revision: r.Revision, Record: r}
 }
@@ -27,6 +21,9 @@ type managedEvents struct{ stream *events.Usage }
 
 func (e managedEvents) Read(ctx context.Context, after uint64, since time.Time, limit int, wait time.Duration) ([][]byte, uint64, error) {
 	stored, next, err := e.stream.Read(ctx, after, since, limit, wait)
+	if errors.Is(err, events.ErrCursor) {
+		return nil, after, manage.ErrCursor
+	}
 	if err != nil {
 		return nil, after, asKeyError(err)
 	}

@@ -342,7 +342,7 @@ func (n *node) startManagement(context.Context) error {
 		return err
 	}
 	handler, err := manage.New(manage.Config{
-		Keys:        managedKeys{n.keys},
+		Keys:        n.keys,
 		Applied:     func(_ context.Context, r *key.Record) { n.cache.Apply(changeOf(r)) },
 		LastUsed:    n.lastUsed.Of,
 		Tables:      n.catalog.Tables,

@@ -18,7 +18,7 @@ func (j *Journal) Admit(payload []byte) (Ref, error) {
 		return Ref{}, err
 	}
 	size := recordSize(len(payload))
-	seg, off, err := j.reserve(size, true)
+	seg, off, err := j.reserve(size)
 	if err != nil {
 		j.open.Add(-1)
 		return Ref{}, err
@@ -40,7 +40,7 @@ func (j *Journal) Admit(payload []byte) (Ref, error) {
 
 // Settle ends an admission with its event, once: of several calls for the same
 // ref, also at the same time, one returns nil and the others ErrSettled. The
-// event is copied. On ErrFull (never for events within Config.EventRoom, unless
+// event is copied. On ErrFull (not for events within Config.EventRoom, unless
 // larger ones or a full disk at start have taken the room) and ErrTooLarge the
 // admission is open again.
 func (j *Journal) Settle(ref Ref, ev Event) error {
@@ -53,7 +53,7 @@ func (j *Journal) Settle(ref Ref, ev Event) error {
 		return err
 	}
 	size := recordSize(n)
-	seg, off, err := j.reserve(size, false)
+	seg, off, err := j.reserve(size)
 	if err != nil {
 		ref.seg.setState(ref.off, stateOpen)
 		return err
@@ -119,7 +119,7 @@ func (j *Journal) awaitRoom() error {
 			j.mu.Unlock()
 			return nil
 		}
-		if err := w.wait(j); err != nil { // unlocks
+		if err := w.wait(j, !j.exhausted); err != nil { // unlocks
 			j.open.Add(-1)
 			return err
 		}
@@ -127,17 +127,17 @@ func (j *Journal) awaitRoom() error {
 }
 
 // reserve takes size bytes in the current segment, or in the next one.
-func (j *Journal) reserve(size uint32, admission bool) (*segment, uint32, error) {
+func (j *Journal) reserve(size uint32) (*segment, uint32, error) {
 	if seg := j.cur.Load(); seg != nil {
 		if off, ok := seg.reserve(size); ok {
 			return seg, off, nil
 		}
 	}
-	return j.reserveNext(size, admission)
+	return j.reserveNext(size)
 }
 
 // reserveNext is reserve for when the current segment is full.
-func (j *Journal) reserveNext(size uint32, admission bool) (*segment, uint32, error) {
+func (j *Journal) reserveNext(size uint32) (*segment, uint32, error) {
 	var w waiter
 	defer w.stop()
 	for {
@@ -152,36 +152,31 @@ func (j *Journal) reserveNext(size uint32, admission bool) (*segment, uint32, er
 			j.mu.Unlock()
 			continue
 		}
-		if !j.closed.Load() && j.mayAdvance(admission) {
+		if !j.closed.Load() && len(j.spares) > 0 {
 			j.advance()
 			j.mu.Unlock()
 			j.wakeKeeper()
 			continue
 		}
-		if err := w.wait(j); err != nil { // unlocks
+		// Even if there will be no new disk, the keeper may be making room.
+		if err := w.wait(j, true); err != nil { // unlocks
 			return nil, 0, err
 		}
 	}
 }
 
-// mayAdvance says whether the next segment may be used: by an event always, by
-// an admission if the others then still have room for the events of all that
-// are open. j.mu is held.
-func (j *Journal) mayAdvance(admission bool) bool {
-	n := int64(len(j.spares))
-	if !admission {
-		return n > 0
-	}
-	return n > 0 && (n-1)*j.segmentRoom >= j.open.Load()*j.eventRoom
-}
-
 // advance makes the first spare the current segment. j.mu is held.
 func (j *Journal) advance() {
-	next := j.spares[0]
+	j.cur.Store(j.takeSpare())
+}
+
+// takeSpare puts the first spare to use. j.mu is held.
+func (j *Journal) takeSpare() *segment {
+	s := j.spares[0]
 	j.spares = j.spares[1:]
-	j.segs = append(j.segs, next)
-	j.cur.Store(next)
+	j.segs = append(j.segs, s)
 	j.announce()
+	return s
 }
 
 // announce works out the limits anew and wakes who waits for a change. j.mu is
@@ -198,15 +193,15 @@ func (j *Journal) announce() {
 // ready.
 type waiter struct{ timer *time.Timer }
 
-// wait returns when something changed, and ErrFull or ErrClosed if that is of
-// no use. j.mu is held before and not after.
-func (w *waiter) wait(j *Journal) error {
-	changed, exhausted := j.changed, j.exhausted
+// wait returns when something changed, ErrFull if nothing does in time or there
+// is no hope, or ErrClosed. j.mu is held before and not after.
+func (w *waiter) wait(j *Journal, hope bool) error {
+	changed := j.changed
 	j.mu.Unlock()
 	if j.closed.Load() {
 		return ErrClosed
 	}
-	if exhausted {
+	if !hope {
 		j.full.Add(1)
 		return ErrFull
 	}

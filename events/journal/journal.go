@@ -133,7 +133,9 @@ type Journal struct {
 	lock  *os.File // held for flock
 
 	// eventRoom is what one event of Config.EventRoom takes, segmentRoom what a
-	// segment has for events at the least.
+	// segment has for events at the least: one record may not have fitted at its
+	// end, and some admissions that were under way when it came into use stand
+	// in it too.
 	eventRoom, segmentRoom int64
 
 	cur  atomic.Pointer[segment] // where records go; nil: nowhere
@@ -155,9 +157,10 @@ type Journal struct {
 
 	aside   int          // files set aside; written by recovery only
 	damaged atomic.Int64 // records that didn't verify
-	// unused are files that an earlier process prepared and never wrote to; nil
-	// once Open is over.
+	// unused are files that prepare uses instead of new disk. The keeper's.
 	unused []string
+	// attic is where the keeper moves admissions; nil at first.
+	attic *segment
 
 	queue  queue
 	group  group
@@ -187,7 +190,7 @@ func Open(dir string, cfg Config) (*Journal, []Entry, error) {
 	j := &Journal{
 		dir: dir, cfg: cfg, lock: lock,
 		eventRoom:   int64(recordSize(eventHeader + cfg.EventRoom)),
-		segmentRoom: cfg.SegmentBytes - headerSize - maxRecord,
+		segmentRoom: cfg.SegmentBytes - headerSize - 2*maxRecord,
 		changed:     make(chan struct{}),
 	}
 	j.queue.init()
@@ -213,10 +216,7 @@ func Open(dir string, cfg Config) (*Journal, []Entry, error) {
 // recovery found something that must be drained first.
 func (j *Journal) start() error {
 	err := j.prepare()
-	for _, path := range j.unused {
-		err = errors.Join(err, os.Remove(path))
-	}
-	j.unused = nil
+	err = errors.Join(err, j.dropUnused())
 	if len(j.spares) == 0 && len(j.segs) == 0 {
 		return err
 	}
@@ -297,8 +297,8 @@ func (j *Journal) Close() error {
 	<-j.keeper.done // nobody but us changes segs and spares from here on
 
 	j.mu.Lock()
-	if cur := j.cur.Load(); cur != nil {
-		cur.seal()
+	for _, s := range j.segs {
+		s.seal()
 	}
 	j.announce()
 	segs := slices.Clone(j.segs)

@@ -19,7 +19,7 @@ func (j *Journal) keep() {
 	defer tick.Stop()
 	last := "" // error, so that one that lasts is logged once
 	for {
-		err := errors.Join(j.deleteQuiet(), j.prepare())
+		err := errors.Join(j.deleteQuiet(), j.prepare(), j.dropUnused())
 		j.compact()
 		if now := fmt.Sprint(err); err != nil && now != last {
 			j.cfg.Log.Error("the journal can't keep its segments", "dir", j.dir, "error", err)
@@ -102,15 +102,15 @@ func (j *Journal) setExhausted(v bool) {
 	}
 }
 
-// deleteQuiet deletes the segments that nobody needs, oldest first.
+// deleteQuiet lets go of the segments that nobody needs, oldest first.
 //
-// A deletion must not bring an admission back to life: if S has the event (or a
-// copy) of an admission in R, and R is still there after a crash of the machine,
-// then R must say that the admission is done. R is S or older. If R stays, it is
-// flushed here before S goes; if it went before, syncDir saw to it that it
-// doesn't come back. And a deletion must not lose one: what was moved out of S,
-// to newer segments, is flushed too. After a crash of the process alone all of
-// that is so anyway.
+// That must not bring an admission back to life: if S has the event or a copy of
+// an admission in R, and R is still there after a crash of the machine, then R
+// must say that the admission is done. If R stays, it is flushed here before S
+// goes; if it went before, syncDir saw to it that it doesn't come back. And it
+// must not lose one: the copy of what was moved out of S is flushed too. R is S
+// or older, and there are no copies, unless S is linked. After a crash of the
+// process alone all of that is so anyway.
 func (j *Journal) deleteQuiet() error {
 	j.mu.Lock()
 	segs := slices.Clone(j.segs)
@@ -119,12 +119,8 @@ func (j *Journal) deleteQuiet() error {
 		if !s.quiet() {
 			continue
 		}
-		// Moves end when a segment is quiet, so their map can be read.
 		for _, o := range segs {
-			if o.id > s.id && len(s.moves.to) == 0 {
-				break
-			}
-			if o == s {
+			if o == s || o.id > s.id && !s.linked {
 				continue
 			}
 			if err := o.flushDirty(); err != nil {
@@ -132,16 +128,7 @@ func (j *Journal) deleteQuiet() error {
 			}
 		}
 		s.unmap()
-		var err error
-		if s.damaged.Load() > 0 {
-			err = os.Rename(s.path, strings.TrimSuffix(s.path, suffix)+asideSuf)
-		} else {
-			err = os.Remove(s.path)
-		}
-		if errors.Is(err, os.ErrNotExist) { // done by an earlier try that failed after it
-			err = nil
-		}
-		if err := errors.Join(err, syncDir(j.dir)); err != nil {
+		if err := j.letGo(s); err != nil {
 			return fmt.Errorf("deleting journal segment: %w", err)
 		}
 		j.mu.Lock()
@@ -150,4 +137,39 @@ func (j *Journal) deleteQuiet() error {
 		j.mu.Unlock()
 	}
 	return nil
+}
+
+// letGo sets a damaged segment's file aside and leaves any other, under a name
+// that Open doesn't read, for prepare.
+func (j *Journal) letGo(s *segment) error {
+	base := strings.TrimSuffix(s.path, suffix)
+	to := base + asideSuf
+	if s.damaged.Load() == 0 {
+		to = s.path + tmpSuffix
+	}
+	err := os.Rename(s.path, to)
+	if errors.Is(err, os.ErrNotExist) { // done by an earlier try that failed after it
+		err = nil
+	}
+	if err := errors.Join(err, syncDir(j.dir)); err != nil {
+		return err
+	}
+	if s.damaged.Load() == 0 {
+		if int64(s.size) == j.cfg.SegmentBytes {
+			j.unused = append(j.unused, to)
+			return nil
+		}
+		return os.Remove(to)
+	}
+	return nil
+}
+
+// dropUnused deletes what prepare had no use for.
+func (j *Journal) dropUnused() error {
+	var err error
+	for _, path := range j.unused {
+		err = errors.Join(err, os.Remove(path))
+	}
+	j.unused = nil
+	return err
 }

@@ -172,6 +172,9 @@ func (m *model) crash(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "undo an event") {
 		m.undoSettle(rt, dir)
 	}
+	if rapid.Bool().Draw(rt, "undo a move") {
+		m.undoMove(rt, dir)
+	}
 	m.j.Close()
 	os.RemoveAll(m.dir)
 	m.dir = dir
@@ -262,4 +265,21 @@ func (m *model) undoSettle(rt *rapid.T, dir string) {
 	id := strings.TrimPrefix(string(msgID), "msg-")
 	delete(m.waiting, id)
 	m.open[id] = Ref{s, r.of.offset}
+}
+
+// undoMove makes it so that a move had not come to an end: the copy is there,
+// or not yet, and the original is still claimed.
+func (m *model) undoMove(rt *rapid.T, dir string) {
+	for _, s := range m.j.segs {
+		for off, to := range s.moves.to {
+			if m.j.attic != to.seg || load32(to.seg.mem, to.off+atState) != stateOpen {
+				continue // it went on from there
+			}
+			edit(rt, dir, s, func(b []byte) { store32(b, off+atState, stateClaimed) })
+			if rapid.Bool().Draw(rt, "no copy yet") {
+				edit(rt, dir, to.seg, func(b []byte) { tear(rt, b, to.off) })
+			}
+			return
+		}
+	}
 }

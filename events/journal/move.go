@@ -48,7 +48,7 @@ func (s *segment) claim(off uint32) (bool, Ref) {
 }
 
 // compact frees old segments that only a few long requests hold, by moving
-// those admissions to the current segment. Without it a single stream of an
+// those admissions to the attic. Without it a single stream of an
 // hour in each segment would fill the journal. It does nothing while there is
 // disk for more segments and the journal less than half of what it may be. The keeper calls it.
 func (j *Journal) compact() {
@@ -88,32 +88,33 @@ func (j *Journal) evacuate(s *segment) bool {
 		return true
 	}
 	for _, r := range open {
-		if err := j.move(s, r); err != nil {
+		if !j.move(s, r) {
 			return false
 		}
 	}
 	return true
 }
 
-// move copies an open admission to the current segment. The copy names the
-// original; a restart that finds it takes the original for done, as it does
-// with one that an event names.
-func (j *Journal) move(s *segment, r record) error {
+// move copies an open admission to the attic. The copy names the original; a
+// restart that finds it takes the original for done, as it does with one that
+// an event names. It returns false if there is no room.
+func (j *Journal) move(s *segment, r record) bool {
 	s.moves.mu.Lock()
 	defer s.moves.mu.Unlock()
 	if !s.changeState(r.offset, stateOpen, stateClaimed) {
-		return nil // it was settled meanwhile
+		return true // it was settled meanwhile
 	}
 	size := recordSize(len(r.body))
-	to, off, err := j.reserve(size, true)
-	if err != nil {
+	to, off, ok := j.reserveAttic(size)
+	if !ok {
 		s.setState(r.offset, stateOpen)
-		return err
+		return false
 	}
 	begin(to.mem, off, len(r.body))
 	copy(to.mem[off+recordHeader:], r.body)
 	commit(to.mem, off, len(r.body), to.seed, admitted, 0, position{s.id, r.offset})
 	to.dirty.Store(true) // s goes only when the copy is on disk
+	s.linked, to.linked = true, true
 	to.written(size)
 	if s.moves.to == nil {
 		s.moves.to = make(map[uint32]Ref)
@@ -121,5 +122,29 @@ func (j *Journal) move(s *segment, r record) error {
 	s.moves.to[r.offset] = Ref{to, off}
 	s.setState(r.offset, stateDone)
 	j.released(s)
-	return nil
+	return true
+}
+
+// reserveAttic takes size bytes in a segment apart from the current one, so that
+// what is short-lived and what isn't part ways, and new admissions can't take
+// the room that moving needs. It may use what is kept for events: a segment is
+// only moved if that gives back more than it takes.
+func (j *Journal) reserveAttic(size uint32) (*segment, uint32, bool) {
+	if j.attic != nil {
+		if off, ok := j.attic.reserve(size); ok {
+			return j.attic, off, true
+		}
+	}
+	j.mu.Lock()
+	if len(j.spares) > 0 {
+		j.attic = j.takeSpare()
+	} else {
+		j.attic = j.cur.Load()
+	}
+	j.mu.Unlock()
+	if j.attic == nil {
+		return nil, 0, false
+	}
+	off, ok := j.attic.reserve(size)
+	return j.attic, off, ok
 }

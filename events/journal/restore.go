@@ -63,6 +63,8 @@ func (j *Journal) restore() ([]Entry, error) {
 			j.cfg.Log.Error("the journal has damaged records; the segment is kept as a "+asideSuf+" file when the rest of it is done", "file", s.path, "records", n)
 		}
 	}
+	// A new segment must not get a number that an old record names.
+	j.lastID = max(j.lastID, r.lastID)
 	return r.finish(j), nil
 }
 
@@ -72,6 +74,7 @@ type recovery struct {
 	open   map[position]record
 	ended  []position // admissions that have an event or a copy
 	events []Ref      // not acknowledged
+	lastID uint64     // highest segment number that a record names
 }
 
 // read takes in a segment; false if nothing was ever written to it.
@@ -80,6 +83,7 @@ func (r *recovery) read(s *segment) bool {
 	f := scan(s.mem, s.seed, func(rec record) {
 		if rec.of.offset != 0 {
 			r.ended = append(r.ended, rec.of)
+			r.lastID = max(r.lastID, rec.of.segment)
 		}
 		switch {
 		case rec.state == stateDone:
@@ -90,6 +94,7 @@ func (r *recovery) read(s *segment) bool {
 		}
 	})
 	s.damaged.Store(f.damaged)
+	s.linked = true
 	s.end.Store(s.size) // nothing is appended to it
 	s.committed.Store(s.size)
 	return f.used

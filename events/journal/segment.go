@@ -90,6 +90,10 @@ type segment struct {
 	end       atomic.Uint64 // what committed comes to; MaxUint64 until it is full
 	live      atomic.Int64  // open admissions and events nobody acknowledged
 
+	// linked says that admissions were moved into it or out of it, or perhaps
+	// were, before a restart. The keeper's.
+	linked bool
+
 	// dirty says that something was stored that a later deletion or a waiting
 	// caller needs on disk. It is set after the store it tells of.
 	dirty   atomic.Bool
@@ -105,7 +109,8 @@ func segmentPath(dir string, id uint64) string {
 
 // createSegment makes segment id, ready for admissions: preallocated, mapped,
 // durable under its name. from, if not "", is a segment file of that size that
-// was never written to, used instead of new disk.
+// nobody needs, used instead of new disk: so room that was promised is never
+// given back to a full disk in between.
 func createSegment(dir string, h header, from string, alloc func(*os.File, int64) error) (*segment, error) {
 	var seed [4]byte
 	rand.Read(seed[:]) // crypto/rand.Read never returns an error
@@ -115,10 +120,12 @@ func createSegment(dir string, h header, from string, alloc func(*os.File, int64
 	tmp := path + tmpSuffix
 	flags := os.O_RDWR | os.O_CREATE | os.O_TRUNC
 	if from != "" {
-		if err := os.Rename(from, tmp); err != nil {
+		// When its contents go, its old name must be gone for good.
+		if err := errors.Join(os.Rename(from, tmp), syncDir(dir)); err != nil {
 			return nil, err
 		}
 		flags = os.O_RDWR
+		alloc = func(f *os.File, size int64) error { return writeZeros(f, 0, size) }
 	}
 	f, err := os.OpenFile(tmp, flags, 0o600)
 	if err != nil {
@@ -129,10 +136,8 @@ func createSegment(dir string, h header, from string, alloc func(*os.File, int64
 		os.Remove(tmp)
 		return nil, fmt.Errorf("preparing journal segment %s: %w", path, err)
 	}
-	if from == "" {
-		if err := alloc(f, int64(h.size)); err != nil {
-			return fail(err)
-		}
+	if err := alloc(f, int64(h.size)); err != nil {
+		return fail(err)
 	}
 	var b [headerSize]byte
 	h.put(b[:])

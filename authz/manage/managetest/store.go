@@ -185,6 +185,9 @@ func (k *keys) Get(ctx context.Context, workspace, id string) (*key.Record, erro
 	if err := s.before("get"); err != nil {
 		return nil, err
 	}
+	if strings.ContainsAny(id, ".*> ") {
+		s.t.Errorf("%q was looked up: it would be part of a NATS subject", id)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if rec := s.keys[id]; rec != nil && rec.Workspace == workspace {
