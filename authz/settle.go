@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/limit"
 )
 
@@ -163,4 +164,29 @@ func (s *Settler) Restore(now time.Time, open []*Admission) {
 		var scratch [limit.Scopes]limit.Demand
 		s.Limits.Restore(now, a.demands(scratch[:0]), a.Reserved)
 	}
+}
+
+// Recount counts a request that ended before a restart against the limits of the
+// tables of now, so that a restart gives no quota back. start is its admission's;
+// tokens is what it used.
+func (s *Settler) Recount(now time.Time, t *catalog.Tables, start time.Time, workspace, keyID, user, model string, tokens int64) {
+	w := t.Workspaces[workspace]
+	if w == nil || now.Sub(start) > limit.Span {
+		return
+	}
+	// Every scope: which of them had a limit then doesn't matter to those that
+	// have none now, and the key's own limits aren't known here.
+	scopes := limit.Set(1<<limit.Key | 1<<limit.Workspace)
+	if user != "" {
+		scopes |= 1 << limit.User
+	}
+	pattern, _ := w.Plan.ModelLimits(model)
+	if pattern != "" {
+		scopes |= 1 << limit.Model
+	}
+	var scratch [limit.Scopes]limit.Demand
+	d := demands(scratch[:0], scopes, keyID, user, workspace, pattern)
+	grant := limit.Grant{At: start, Tokens: tokens, Counted: scopes}
+	s.Limits.Restore(now, d, grant)
+	s.Limits.Settle(now, d, grant, tokens) // the slot comes back at once
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tollgate/authz/limit"
+	"tollgate/authz/reason"
 )
 
 func TestMeasure(t *testing.T) {
@@ -162,5 +163,27 @@ func TestEstimatorLearns(t *testing.T) {
 	}
 	if got := e.Prompt("other", 1000); got != 250 {
 		t.Errorf("a model that nothing is known of: %d", got)
+	}
+}
+
+func TestRestartGivesNoQuotaBack(t *testing.T) {
+	a, _ := newAuthorizer(t)
+	s := &Settler{Limits: a.Limits}
+	for i := range 5 {
+		s.Recount(start, a.Tables(), start.Add(-time.Duration(i)*time.Second), "demo", "id-of-good", "", "small/one", 10)
+	}
+	s.Recount(start, a.Tables(), start.Add(-time.Hour), "demo", "id-of-good2", "", "small/one", 10)
+	s.Recount(start, a.Tables(), start, "no-such", "id-of-good2", "", "small/one", 10)
+	var d Decision
+	a.Check(t.Context(), start, post("good", chat("meta-llama/Llama")), &d)
+	if d.Reason != reason.RateLimitExceeded {
+		t.Errorf("the sixth of five, over a restart: %v", d.Reason)
+	}
+	a.Check(t.Context(), start, post("good2", `{"model":"small/one","max_tokens":51,"messages":[]}`), &d)
+	if d.Reason != reason.TokenLimitExceeded {
+		t.Errorf("51 tokens of 100 of which 50 are used, over a restart: %v", d.Reason)
+	}
+	if a.Check(t.Context(), start, post("good2", `{"model":"small/one","max_tokens":50,"messages":[]}`), &d); d.Admission == nil {
+		t.Errorf("50 tokens of 100 of which 50 are used: %s", d.Response.Body)
 	}
 }

@@ -235,6 +235,7 @@ func (n *node) startLedger(ctx context.Context) error {
 		Dropped: func(why string) { n.metrics.settlements.WithLabelValues(why).Inc() },
 	}
 	n.settler.Restore(time.Now(), n.ledger.Open(time.Time{}))
+	n.recount(ctx)
 	n.background("the sweep", func(ctx context.Context) error {
 		tick := time.NewTicker(sweepEvery)
 		defer tick.Stop()
@@ -254,6 +255,35 @@ func (n *node) startLedger(ctx context.Context) error {
 	n.metrics.counter("tollgate_events_published_total", "Usage events that the stream acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Published) }))
 	n.metrics.counter("tollgate_journal_full_total", "Records refused because the journal was full.", stats(func(s journal.Stats) float64 { return float64(s.Full) }))
 	return nil
+}
+
+// recount makes the limits what they were before a restart, from the usage events
+// of the last minute.
+func (n *node) recount(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := n.journal.Flush(ctx); err != nil {
+		n.log.Warn("events of before the restart are not in the stream yet: limits may be generous for a minute", "error", err)
+	}
+	since, after := time.Now().Add(-limit.Span), uint64(0)
+	for {
+		stored, next, err := n.usage.Read(ctx, after, since, events.MaxRead, 0)
+		if err != nil || len(stored) == 0 {
+			if err != nil {
+				n.log.Warn("the last minute's usage can't be read: limits may be generous for a minute", "error", err)
+			}
+			return
+		}
+		after = next
+		for _, s := range stored {
+			var e events.Event
+			if err := json.Unmarshal(s.Payload, &e); err != nil {
+				continue // it was not ours, or is of another version: it counts nothing
+			}
+			d := &e.Data
+			n.settler.Recount(time.Now(), n.tables(), e.Time, d.Workspace, d.Key, d.User, d.Model, d.InputTokens+d.OutputTokens)
+		}
+	}
 }
 
 // abandon closes admissions that nobody will settle any more.

@@ -31,9 +31,9 @@ const lastPort = 32767
 // Where none is given, the gateway and the API have their defaults, or it is an
 // error too: a command line that looks for them there must not find a stranger.
 // The rest get the next free ports after the last bound one, so that two Tollgates
-// that were given only a gateway each don't meet. Nothing stays bound after an
-// error.
-func bind(all []*address) (err error) {
+// that were given only a gateway each don't meet. beside is an address that was
+// given and that somebody else binds, or "". Nothing stays bound after an error.
+func bind(all []*address, beside string) (err error) {
 	defer func() {
 		if err != nil {
 			for _, a := range all {
@@ -43,7 +43,7 @@ func bind(all []*address) (err error) {
 			}
 		}
 	}()
-	anyGiven := false
+	anyGiven := beside != ""
 	for _, a := range all {
 		anyGiven = anyGiven || a.given
 	}
@@ -57,7 +57,7 @@ func bind(all []*address) (err error) {
 			}
 		}
 	}
-	last := ""
+	last := beside
 	for _, a := range all {
 		if a.given {
 			if err := a.open(); err != nil {

@@ -55,7 +55,13 @@ func run(cmd *cobra.Command, s *settings, withEnvoy bool) error {
 		return usage(cmd, "%v", err)
 	}
 	ctx := cmd.Context()
-	if err := bind(s.addresses()); err != nil {
+	listeners, beside := s.addresses(), ""
+	if !withEnvoy {
+		// Your Envoy has the gateway's address, now or soon.
+		listeners, beside = listeners[1:], s.gateway.value
+		s.gateway.value = first(s.gateway.value, defaultGateway)
+	}
+	if err := bind(listeners, beside); err != nil {
 		return err
 	}
 	n, err := start(ctx, s, log)
