@@ -49,7 +49,7 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 	a, err := s.Sealer.Open(token)
 	if err != nil {
 		s.drop("token")
-		return nil
+		return nil //nolint:nilerr // documented: bringing it again would not help
 	}
 	if a.Replica != s.Replica {
 		s.drop("foreign")

@@ -25,7 +25,7 @@ func (u *Usage) LastOf(ctx context.Context, key string) (time.Time, error) {
 		Time time.Time `json:"time"`
 	}
 	if err := json.Unmarshal(m.Data, &e); err != nil {
-		return time.Time{}, nil // an event that nobody can read says nothing
+		return time.Time{}, nil //nolint:nilerr // an event that nobody can read says nothing
 	}
 	return e.Time, nil
 }

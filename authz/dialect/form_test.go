@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -269,7 +270,7 @@ func sameToMultipart(c *Call, contentType string, body []byte) error {
 	models := 0
 	for r := multipart.NewReader(bytes.NewReader(body), parameters["boundary"]); ; {
 		p, err := r.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -199,7 +199,7 @@ func (j *jsonBody) model() bool {
 		c.Model = string(unescape(buf[:0], raw))
 	case len(raw) > 0:
 		// The name aliases the body, as Call.Model says, to save a copy.
-		c.Model = unsafe.String(&raw[0], len(raw))
+		c.Model = unsafe.String(&raw[0], len(raw)) //nolint:gosec // the body does not change while the call is read
 	default:
 		return j.invalid(field, "is empty")
 	}

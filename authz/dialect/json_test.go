@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -234,7 +235,7 @@ func TestUsageOptionEdit(t *testing.T) {
 		`{"stream_options":{"a":1},"model":"m","stream":true}`,
 		`{"stream_options":{"include_usage":false},"model":"m","stream":true}`,
 		`{"stream_options":{"a":1,"include_usage": null ,"b":2},"model":"m","stream":true}`,
-		`{"stream\u005foptions":{"includ\u0065_usage":false},"model":"m","stream":true}`,
+		`{"stream\u005foptions":{"include_usag\u0065":false},"model":"m","stream":true}`,
 	} {
 		c, r, detail, _ := readBody(t, "/v1/chat/completions", body)
 		if r != reason.None || c.UsageOption.Asked {
@@ -260,7 +261,7 @@ func TestUsageOptionEdit(t *testing.T) {
 
 func TestRename(t *testing.T) {
 	body := `{"a":1,"model":"m","b":2}`
-	c, _, _, _ := readBody(t, "/v1/chat/completions", body)
+	c, _, _, _ := readBody(t, "/v1/chat/completions", body) //nolint:dogsled // why it would be refused is not asked here
 	at, text, ok := c.Rename(`other "name"`)
 	if got := body[:at.Start] + text + body[at.End:]; !ok || got != `{"a":1,"model":"other \"name\"","b":2}` {
 		t.Errorf("%v, %s", ok, got)
@@ -461,7 +462,7 @@ func sameToJSONText(c *Call, body []byte) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("at the end: %w", err)
 	}
 	return nil

@@ -149,7 +149,7 @@ func parsePart(s string) (p part, n int, err error) {
 		}
 		size, err := strconv.ParseUint(count, 10, 16)
 		if err != nil || size == 0 || size > MaxFormatSize || count[0] == '0' {
-			return part{}, 0, fmt.Errorf("N of {%s:N} is a number from 1 to %d", name, MaxFormatSize)
+			return part{}, 0, fmt.Errorf("the N of {%s:N} is a number from 1 to %d", name, MaxFormatSize)
 		}
 		return part{set: set, size: int(size)}, end + 1, nil
 	}

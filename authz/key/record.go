@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -171,9 +172,7 @@ func (r *Record) Clone() *Record {
 	c.Models = slices.Clone(r.Models)
 	if r.Labels != nil {
 		c.Labels = make(map[string]string, len(r.Labels))
-		for k, v := range r.Labels {
-			c.Labels[k] = v
-		}
+		maps.Copy(c.Labels, r.Labels)
 	}
 	return &c
 }

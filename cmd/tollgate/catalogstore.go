@@ -30,9 +30,9 @@ type catalogStore struct {
 type proxies interface {
 	// Prepare makes everything of both routable, and returns once every
 	// connected Envoy has it. The error says what keeps one from it.
-	Prepare(ctx context.Context, old, new *catalog.Tables) error
-	// Finish leaves only what is in new. It does not wait.
-	Finish(new *catalog.Tables) error
+	Prepare(ctx context.Context, old, next *catalog.Tables) error
+	// Finish leaves only what is in next. It does not wait.
+	Finish(next *catalog.Tables) error
 }
 
 const catalogDocument = "catalog"

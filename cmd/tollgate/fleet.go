@@ -31,11 +31,11 @@ const (
 )
 
 // Prepare implements proxies.
-func (f *fleet) Prepare(ctx context.Context, old, new *catalog.Tables) error {
+func (f *fleet) Prepare(ctx context.Context, old, next *catalog.Tables) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.latest++
-	if err := f.publish(union(old, new)); err != nil {
+	if err := f.publish(union(old, next)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTime)
@@ -71,15 +71,15 @@ func (f *fleet) publish(t *catalog.Tables) error {
 	return f.Publish(r)
 }
 
-// union is what two catalogs have together, as far as routing goes: new's, and
+// union is what two catalogs have together, as far as routing goes: next's, and
 // what only old has.
-func union(old, new *catalog.Tables) *catalog.Tables {
-	u := *new
+func union(old, next *catalog.Tables) *catalog.Tables {
+	u := *next
 	u.Models = maps.Clone(old.Models)
-	maps.Copy(u.Models, new.Models)
-	u.Routes = slices.Clone(new.Routes)
+	maps.Copy(u.Models, next.Models)
+	u.Routes = slices.Clone(next.Routes)
 	for _, r := range old.Routes {
-		if !slices.ContainsFunc(new.Routes, func(n catalog.Route) bool { return n.Dialect == r.Dialect }) {
+		if !slices.ContainsFunc(next.Routes, func(n catalog.Route) bool { return n.Dialect == r.Dialect }) {
 			u.Routes = append(u.Routes, r)
 		}
 	}

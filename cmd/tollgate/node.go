@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -80,8 +81,8 @@ func (n *node) stop(ctx context.Context) {
 	stops := n.stops
 	n.stops = nil
 	n.mu.Unlock()
-	for i := len(stops) - 1; i >= 0; i-- {
-		stops[i](ctx)
+	for _, stop := range slices.Backward(stops) {
+		stop(ctx)
 	}
 }
 
@@ -326,8 +327,8 @@ func writeFile(path, text string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text) // CreateTemp's mode is 0600
+	defer func() { _ = os.Remove(f.Name()) }() // gone already where all went well
+	_, err = f.WriteString(text)               // CreateTemp's mode is 0600
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
@@ -480,7 +481,7 @@ func (n *node) announce(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.onStop(func(context.Context) { os.Remove(path) })
+	n.onStop(func(context.Context) { _ = os.Remove(path) }) // the next start writes it anew
 	return writeFile(path, string(text)+"\n")
 }
 

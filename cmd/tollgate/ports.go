@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -118,7 +119,7 @@ func (a *address) next(base string) error {
 
 // unwrapNet takes the address out of a net error, which the message names anyway.
 func unwrapNet(err error) error {
-	if op, ok := err.(*net.OpError); ok {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
 	return err

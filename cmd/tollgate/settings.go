@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,7 +22,6 @@ type settings struct {
 	operator   string // environment only: a secret doesn't belong into a command line
 	logLevel   string
 	demoKey    bool
-	drain      time.Duration
 }
 
 // newSettings gives cmd the flags that a server has.
