@@ -93,13 +93,19 @@ func (n *node) background(what string, f func(context.Context) error) {
 	go func() {
 		defer close(done)
 		if err := f(ctx); err != nil && ctx.Err() == nil {
-			select {
-			case n.failed <- fmt.Errorf("%s: %w", what, err):
-			default:
-			}
+			n.fail(what, err)
 		}
 	}()
 	n.onStop(func(context.Context) { cancel(); <-done })
+}
+
+// fail says that a part ended by itself, upon which the node stops. Only the first
+// to do so is heard.
+func (n *node) fail(what string, err error) {
+	select {
+	case n.failed <- fmt.Errorf("%s: %w", what, err):
+	default:
+	}
 }
 
 // start brings the node up, on addresses that are bound already. On an error
@@ -347,8 +353,13 @@ func (n *node) startChecks(context.Context) error {
 		Fleet:  n.fleet.Fleet,
 		Logger: n.log,
 	})
-	served := make(chan error, 1)
-	go func() { served <- n.server.Serve(n.settings.grpc.listener) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := n.server.Serve(n.settings.grpc.listener); err != nil {
+			n.fail("the grpc listener", err)
+		}
+	}()
 	n.onStop(func(ctx context.Context) {
 		if err := n.server.Stop(ctx); err != nil {
 			n.log.Warn("checks were cut off", "error", err)
@@ -455,10 +466,7 @@ func (n *node) serveHTTP(a *address, h http.Handler) {
 	go func() {
 		defer close(done)
 		if err := server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
-			select {
-			case n.failed <- fmt.Errorf("the %s listener: %w", a.name, err):
-			default:
-			}
+			n.fail("the "+a.name+" listener", err)
 		}
 	}()
 	n.onStop(func(ctx context.Context) {
