@@ -60,6 +60,8 @@ type gate struct {
 	nats    string
 	env     []string
 	backend *backend.Backend
+	// backendURL is where it is.
+	backendURL string
 
 	cmd *exec.Cmd
 	out *output
@@ -76,6 +78,7 @@ func newGate(t *testing.T, b *bench) *gate {
 	g.data = filepath.Join(g.dir, "data")
 	server := httptest.NewServer(g.backend)
 	t.Cleanup(server.Close)
+	g.backendURL = server.URL
 	catalog := filepath.Join(g.dir, "catalog.yaml")
 	if err := os.WriteFile(catalog, []byte(catalogFor(server.URL, "http://"+freeAddr(t))), 0o600); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ func TestE2E(t *testing.T) {
 		{"1 make run prints a curl line that works", testQuickstart},
 		{"2 to 5 through one gate", testGate},
 		{"4 kill -9 under load: every admission has its event, none twice", testKill},
+		{"models come and go under traffic", testLiveConfiguration},
 		{"6 nobody without a key can make it hold memory", testMemory},
 	} {
 		t.Run(point.name, func(t *testing.T) { point.test(t, b) })
