@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -9,14 +10,13 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -89,8 +89,10 @@ func buildCluster(s Cluster, ca string) *clusterv3.Cluster {
 		ConnectTimeout:       durationpb.New(5 * time.Second),
 		ClusterDiscoveryType: discovery(s.Endpoints...),
 		LoadAssignment:       assignment(s.Name, endpoints...),
-		CircuitBreakers:      breakers(),
-		DnsLookupFamily:      clusterv3.Cluster_ALL,
+		// What is read ahead of a slow client.
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionBuffer),
+		CircuitBreakers:               breakers(),
+		DnsLookupFamily:               clusterv3.Cluster_ALL,
 	}
 	if len(s.Endpoints) > 1 {
 		c.OutlierDetection = outliers()
@@ -105,7 +107,7 @@ func buildCluster(s Cluster, ca string) *clusterv3.Cluster {
 		protocol.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &httpv3.HttpProtocolOptions_AutoHttpConfig{
 			HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
 		}}
-		c.TransportSocket = upstreamTLS(ca)
+		c.TransportSocket = upstreamTLS(ca, s.Endpoints)
 	}
 	if s.Path != "" {
 		protocol.HttpFilters = []*hcmv3.HttpFilter{prependPath(s.Path), httpFilter("envoy.filters.http.upstream_codec", &upstreamcodecv3.UpstreamCodec{})}
@@ -128,23 +130,38 @@ func outliers() *clusterv3.OutlierDetection {
 }
 
 // prependPath is a filter on the way to one cluster, where the route's own
-// rewrite has been done already.
+// rewrite has been done already. It is Lua because Envoy's header mutation
+// filter leaves :path alone. The path has no character that %q would escape
+// (see cleanPath).
 func prependPath(path string) *hcmv3.HttpFilter {
-	return httpFilter("tollgate.path", &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
-		RequestMutations: []*mutationv3.HeaderMutation{setHeader(":path", path+"%REQ(:PATH)%", corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)},
-	}})
+	return luaFilter("tollgate.path", fmt.Sprintf("function envoy_on_request(h)\n  h:headers():replace(\":path\", %q .. h:headers():get(\":path\"))\nend\n", path))
 }
 
-func upstreamTLS(ca string) *corev3.TransportSocket {
+// upstreamTLS checks the certificate for the endpoint's own name. An IP address
+// is not sent as SNI, by which Envoy would know what to look for; so where there
+// is one, the certificate may be for any of the cluster's hosts.
+func upstreamTLS(ca string, endpoints []Endpoint) *corev3.TransportSocket {
+	validation := &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: ca}}}
+	byName := true
+	for _, e := range endpoints {
+		kind := tlsv3.SubjectAltNameMatcher_DNS
+		if _, err := netip.ParseAddr(e.Host); err == nil {
+			kind, byName = tlsv3.SubjectAltNameMatcher_IP_ADDRESS, false
+		}
+		validation.MatchTypedSubjectAltNames = append(validation.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{
+			SanType: kind, Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: e.Host}},
+		})
+	}
+	if byName {
+		validation.MatchTypedSubjectAltNames = nil
+	}
 	return &corev3.TransportSocket{
 		Name: "envoy.transport_sockets.tls",
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&tlsv3.UpstreamTlsContext{
-			AutoHostSni: true, AutoSniSanValidation: true,
+			AutoHostSni: true, AutoSniSanValidation: byName,
 			CommonTlsContext: &tlsv3.CommonTlsContext{
-				AlpnProtocols: []string{"h2", "http/1.1"},
-				ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-					TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: ca}},
-				}},
+				AlpnProtocols:         []string{"h2", "http/1.1"},
+				ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: validation},
 			},
 		})},
 	}

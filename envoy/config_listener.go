@@ -47,6 +47,11 @@ const (
 	maxStreams       = 128 // concurrent ones on a connection
 )
 
+// connectionBuffer is what Envoy reads ahead on a connection while nothing wants
+// it. It bounds what a client without a key makes Envoy hold; a body that is
+// held for a Check has its route's bound instead.
+const connectionBuffer = 64 << 10
+
 //go:embed lua/tap.lua
 var tapLua string
 
@@ -63,7 +68,7 @@ func buildListener(o Options, routes *routev3.RouteConfiguration) *listenerv3.Li
 		// With it, a second Envoy on this address would silently take a share of
 		// the connections.
 		EnableReusePort:               wrapperspb.Bool(false),
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionWindow),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionBuffer),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",
 			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(connectionManager(o, routes))},
@@ -201,9 +206,10 @@ func settlement(o Options) *ratelimitv3.RateLimit {
 				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: serverCluster}},
 				Timeout:         durationpb.New(o.SettleTimeout),
 				RetryPolicy: &corev3.RetryPolicy{
-					RetryOn:      "unavailable,connect-failure,reset,refused-stream",
-					NumRetries:   wrapperspb.UInt32(uint32(o.SettleTimeout/(100*time.Millisecond)) + 1),
-					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(500 * time.Millisecond)},
+					RetryOn:    "unavailable,connect-failure,reset,refused-stream",
+					NumRetries: wrapperspb.UInt32(uint32(o.SettleTimeout/(100*time.Millisecond)) + 1),
+					// The longest back-off is the timeout of a single try, too.
+					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(time.Second)},
 				},
 			},
 		},

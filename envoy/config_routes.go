@@ -166,7 +166,8 @@ func present(want bool) *routev3.HeaderMatcher_PresentMatch {
 
 // checkService is the call of Authorization on Tollgate. It is repeated only
 // when it can't have been processed: a second Check would be a second
-// admission.
+// admission. The longest back-off is the whole timeout because Envoy makes it
+// the timeout of a single try as well.
 func checkService(timeout time.Duration, metadata ...*corev3.HeaderValue) *corev3.GrpcService {
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: serverCluster}},
@@ -174,7 +175,7 @@ func checkService(timeout time.Duration, metadata ...*corev3.HeaderValue) *corev
 		InitialMetadata: metadata,
 		RetryPolicy: &corev3.RetryPolicy{
 			RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(10),
-			RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(25 * time.Millisecond), MaxInterval: durationpb.New(250 * time.Millisecond)},
+			RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(25 * time.Millisecond), MaxInterval: durationpb.New(timeout)},
 		},
 	}
 }

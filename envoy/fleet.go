@@ -132,7 +132,7 @@ func (f *Fleet) Wait(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("Envoy %s has not taken the configuration: %w", behind, ctx.Err())
+			return fmt.Errorf("the Envoy %s has not taken the configuration: %w", behind, ctx.Err())
 		}
 	}
 }
@@ -147,7 +147,7 @@ func (f *Fleet) behind() (node string, err error) {
 				continue
 			}
 			if why := s.refused[url]; why != "" {
-				return "", fmt.Errorf("Envoy %s refuses the configuration: %s", s.node, why)
+				return "", fmt.Errorf("the Envoy %s refuses the configuration: %s", s.node, why)
 			}
 			node = s.node
 		}

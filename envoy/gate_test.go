@@ -233,6 +233,14 @@ func (g *gate) do(t testing.TB, method, path string, body io.Reader, headers ...
 
 func send(t testing.TB, req *http.Request) answer {
 	t.Helper()
+	a, err := try(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func try(req *http.Request) (answer, error) {
 	client := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -240,14 +248,35 @@ func send(t testing.TB, req *http.Request) answer {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(b)}, err
+}
+
+// start sends a request with a good key and hands its answer over later; of a
+// request that gets none, an empty one.
+func (g *gate) start(t testing.TB, headers ...string) <-chan answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.URL+"/v1/x", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, string(b)}
+	req.Header.Set("Authorization", "Bearer good")
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	done := make(chan answer, 1)
+	go func() {
+		a, err := try(req)
+		if err != nil {
+			t.Errorf("no answer: %v", err)
+		}
+		done <- a
+	}()
+	return done
 }
 
 // post sends a small JSON body.

@@ -156,9 +156,9 @@ func TestTollgateAway(t *testing.T) {
 	}, nil)
 	// Running when Tollgate goes away.
 	const running = 8
-	done := make(chan answer, running)
+	var done []<-chan answer
 	for range running {
-		go func() { done <- g.post(t, "/v1/x", "{}", "x-case: wait") }()
+		done = append(done, g.start(t, "x-case: wait"))
 	}
 	eventually(t, "all admitted", func() bool { return g.checks.n.Load() == running })
 	eventually(t, "all at the upstream", func() bool {
@@ -171,8 +171,8 @@ func TestTollgateAway(t *testing.T) {
 
 	wantError(t, g.post(t, "/v1/x", "{}"), 503, "server_error", "")
 	close(release)
-	for range running {
-		if a := <-done; a.status != 200 {
+	for _, d := range done {
+		if a := <-d; a.status != 200 {
 			t.Errorf("a running request ended with %d", a.status)
 		}
 	}

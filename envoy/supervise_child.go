@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -34,6 +35,7 @@ type child struct {
 	started time.Time
 	launch  chan struct{} // closed once cmd.Start has been tried
 	exited  chan struct{} // closed when it is gone and its log is read
+	ending  atomic.Bool   // its end was asked for
 
 	mu    sync.Mutex
 	lines []string // the last of its log
@@ -107,6 +109,9 @@ func (c *child) log(line string) {
 			level = l
 			_, text, _ = strings.Cut(rest, "|")
 		}
+	}
+	if c.ending.Load() { // what it says of an end that was asked for is no warning
+		level = min(level, slog.LevelInfo)
 	}
 	c.mu.Lock()
 	if c.lines = append(c.lines, text); len(c.lines) > lastWords {
@@ -199,6 +204,7 @@ func (c *child) drain(ctx context.Context) {
 // terminate asks the process to end, kills it if it doesn't, and returns when it
 // is gone.
 func (c *child) terminate() {
+	c.ending.Store(true)
 	c.signal(syscall.SIGTERM)
 	select {
 	case <-c.exited:

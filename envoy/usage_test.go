@@ -41,6 +41,8 @@ var usageCases = []struct {
 	{name: "usage in text", kind: "application/json",
 		body: `{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":9}} \\"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`,
 		want: authz.Tokens{Input: 1, Output: 2}},
+	{name: "an escaped quote", kind: "application/json", body: `{"a":"\"","usage":{"prompt_tokens":3},"b":"\""}`, want: authz.Tokens{Input: 3}},
+	{name: "an escaped backslash", kind: "application/json", body: `{"a":"\\","usage":{"prompt_tokens":3},"b":"\\"}`, want: authz.Tokens{Input: 3}},
 	{name: "usage deeper", kind: "application/json",
 		body: `{"data":[{"usage":{"prompt_tokens":9}}],"x":{"usage":{"prompt_tokens":9}},"kind":"usage","y":{"prompt_tokens":9}}`, none: true},
 	{name: "usage as a string", kind: "application/json", body: `{"usage":"{\"prompt_tokens\":9}"}`, none: true},

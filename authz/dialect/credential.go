@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"slices"
 	"strings"
 
 	"tollgate/authz/reason"
@@ -16,16 +17,12 @@ var wanted = [...]string{
 	"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
 }
 
-// Wanted reports whether Request.Headers must have the header of this
-// (lower-case) name where the request has it.
-func Wanted(name string) bool {
-	for _, w := range wanted {
-		if w == name {
-			return true
-		}
-	}
-	return false
-}
+// WantedHeaders are the (lower-case) names of the headers that Request.Headers
+// must have where the request has them.
+func WantedHeaders() []string { return slices.Clone(wanted[:]) }
+
+// Wanted reports whether a header is one of WantedHeaders.
+func Wanted(name string) bool { return slices.Contains(wanted[:], name) }
 
 // Credential takes the presented key out of a request: from Authorization with
 // the scheme Bearer or Api-Key, x-api-key or api-key; white space around it

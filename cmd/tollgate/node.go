@@ -40,9 +40,10 @@ var deploymentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 // node is one replica: everything but Envoy. Its parts are started in the order
 // of start and stopped in the reverse one.
 type node struct {
-	settings *settings
-	log      *slog.Logger
-	metrics  *metrics
+	settings  *settings
+	withEnvoy bool // in front of it runs the Envoy that it supervises
+	log       *slog.Logger
+	metrics   *metrics
 
 	nats      *natsd.Server
 	keys      *events.Keys
@@ -110,8 +111,8 @@ func (n *node) fail(what string, err error) {
 
 // start brings the node up, on addresses that are bound already. On an error
 // everything is stopped again.
-func start(ctx context.Context, s *settings, log *slog.Logger) (_ *node, err error) {
-	n := &node{settings: s, log: log, metrics: newMetrics(), failed: make(chan error, 1)}
+func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (_ *node, err error) {
+	n := &node{settings: s, withEnvoy: withEnvoy, log: log, metrics: newMetrics(), failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -348,11 +349,15 @@ func (n *node) startChecks(context.Context) error {
 		Sealer: n.settler.Sealer, Estimator: n.settler.Estimator, Used: n.lastUsed.Touch,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
-	n.server = envoy.NewServer(checker{authorizer, n.metrics}, n.settler, envoy.ServerOptions{
+	options := envoy.ServerOptions{
 		Wanted: func(header string) bool { return dialect.Wanted(header) || n.catalog.IsTag(header) },
 		Fleet:  n.fleet.Fleet,
 		Logger: n.log,
-	})
+	}
+	if n.withEnvoy {
+		options.Routable = routable
+	}
+	n.server = envoy.NewServer(checker{authorizer, n.metrics}, n.settler, options)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

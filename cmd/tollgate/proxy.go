@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
 	"tollgate/authz/manage"
 	"tollgate/envoy"
 )
@@ -23,6 +24,12 @@ import (
 // envoyOptions are what Envoy's configuration needs of the settings.
 func (s *settings) envoyOptions() envoy.Options {
 	return envoy.Options{Listen: s.gateway.value, Server: s.grpc.value}
+}
+
+// routable reports whether our own Envoy has a cluster: it has those that a catalog
+// makes, and none of the operator's.
+func routable(cluster string) bool {
+	return strings.HasPrefix(cluster, catalog.ModelCluster("")) || strings.HasPrefix(cluster, catalog.RouteCluster(""))
 }
 
 // routing is what a catalog says of where requests go: a cluster per model that
@@ -80,7 +87,9 @@ func (s *settings) resources(t *catalog.Tables) (*envoy.Resources, error) {
 	if err := credentialsMayTravel(s.grpc.value, t); err != nil {
 		return nil, err
 	}
-	return envoy.Build(s.envoyOptions(), routing(t))
+	o := s.envoyOptions()
+	o.Headers = append(dialect.WantedHeaders(), t.Settings.TagHeaders...)
+	return envoy.Build(o, routing(t))
 }
 
 // credentialsMayTravel refuses to send an upstream's credential in a Check's

@@ -64,7 +64,7 @@ func run(cmd *cobra.Command, s *settings, withEnvoy bool) error {
 	if err := bind(listeners, beside); err != nil {
 		return err
 	}
-	n, err := start(ctx, s, log)
+	n, err := start(ctx, s, withEnvoy, log)
 	if err != nil {
 		return err
 	}

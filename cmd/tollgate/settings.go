@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -68,6 +69,9 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 		a.given = a.value != ""
 	}
 	s.operator = os.Getenv("TOLLGATE_OPERATOR_KEY")
+	if os.Getenv("TOLLGATE_NATS_URL") != "" {
+		return errors.New("TOLLGATE_NATS_URL is set, and an external NATS can't be used yet: unset it for the embedded one")
+	}
 	if !deploymentName.MatchString(s.name) {
 		return fmt.Errorf("the deployment's name %q: want 1 to 63 of a-z, 0-9 and -", s.name)
 	}

@@ -1,30 +1,51 @@
 -- Watches an admitted request's answer go by and writes down, in the dynamic
 -- metadata "tollgate", what the settlement tells (all strings):
 --
---   events    data lines of an event stream so far, without a final [DONE]
---   bytes     of the body so far
+--   events    of an event stream so far that carry data, without [DONE] and
+--             without chunks that have nothing but the usage
+--   bytes     of the body so far, as the upstream sent it
 --   complete  "1" once the end was seen
 --   reported  "1" if the answer stated its token usage; then also
 --   in, out, cached, created, reasoning: tokens; in and out include the others
 --
--- Nothing is held back or changed. events and bytes are kept up to date while
--- the answer runs, for a client that hangs up leaves no later moment.
+-- All but complete are kept up to date while an event stream runs, for a client
+-- that hangs up leaves no later moment.
+--
+-- Nothing is held back or changed, unless the Check set "strip": then the chunk
+-- that states the usage, and nothing else, is taken out of an event stream, for
+-- this client did not ask for it. An event that arrives in pieces is held back
+-- only while it may still turn out to be that chunk.
 
 local NAMESPACE = "tollgate"
 -- The most text of a usage object that is kept.
 local MAX_USAGE = 8192
+-- The most that is held back of an event that arrives in pieces.
+local MAX_HELD = 8192
 -- More digits than this are not a count of tokens.
 local MAX_DIGITS = 15
+-- Members of an event's object in which a usage may stand, too: OpenAI's
+-- Responses API and Anthropic's message_start.
+local HOLDERS = { response = true, message = true }
 
--- A scanner follows a JSON text piece by piece and keeps the value of the
--- top-level member "usage", wherever it stands. It sees the structure only:
--- what looks like a usage inside of a string, or deeper, is none.
-local function scanner()
+-- A reader follows a JSON object piece by piece and finds, without keeping the
+-- rest:
+--
+--   usage    text of the member "usage", if that is an object
+--   holder   the member of holders that the usage stood in; nil: at the top
+--   choices  "empty" or "some", if the member "choices" is an array
+--   begun    the object's start was seen
+--   done     its end was seen
+--   broken   the text is not one JSON object (seen by its structure only)
+--
+-- What looks like a usage inside of a string, or deeper, is none.
+local function reader(holders)
+  local r = {}
   local depth, in_string, escaped = 0, false, false
-  local key, key_parts = nil, nil -- of the top level: the last one, and the one being read
-  local want_key = false          -- a string that starts now is a key of the top level
-  local value, value_size = nil, 0 -- pieces of the usage object while it is read
-  local s = {}
+  local level, holder = 1, nil     -- depth of the object whose members are looked at; its name, if not the top
+  local key, key_parts = nil, nil  -- of these members: the last one, and the one being read
+  local want_key = false           -- a string that starts now is a key
+  local value, value_size = nil, 0 -- pieces of the usage while it is read
+  local choosing = false           -- just after the bracket that opens the choices
 
   local function keep(text)
     if value == nil then return end
@@ -33,59 +54,95 @@ local function scanner()
     value[#value + 1] = text
   end
 
-  function s.feed(text)
-    local at, kept = 1, 1
-    while true do
-      if in_string then
-        if escaped then
-          if at > #text then break end
-          at, escaped = at + 1, false
-        end
-        local stop = text:find('["\\]', at)
-        if key_parts then
-          if (stop or #text + 1) - at > 16 or #key_parts == 16 then
-            key_parts = nil -- too long for the one that is looked for
-          else
-            key_parts[#key_parts + 1] = text:sub(at, (stop or 0) - 1)
-          end
-        end
-        if stop == nil then break end
-        at = stop + 1
-        if text:byte(stop) == 92 then
-          escaped, key_parts = true, nil
-        else
-          in_string = false
-          if key_parts then key, key_parts = table.concat(key_parts), nil end
-        end
+  -- pass_string reads on in a string and returns where that ends, or nil.
+  local function pass_string(text, at)
+    if escaped then at, escaped = at + 1, false end
+    local stop = text:find('["\\]', at)
+    if key_parts then
+      if (stop or #text + 1) - at > 16 or #key_parts == 16 then
+        key_parts = nil -- too long for those that are looked for
       else
-        local stop = text:find('["{}%[%],]', at)
+        key_parts[#key_parts + 1] = text:sub(at, (stop or 0) - 1)
+      end
+    end
+    if stop == nil then return nil end
+    if text:byte(stop) == 92 then
+      escaped, key_parts = true, nil
+    else
+      in_string = false
+      if key_parts then key, key_parts = table.concat(key_parts), nil end
+    end
+    return stop
+  end
+
+  function r.feed(text)
+    local at, kept = 1, 1
+    if depth == 0 and not r.broken then
+      at = text:find("%S")
+      if at == nil then return end
+      if r.done or text:byte(at) ~= 123 then
+        r.broken = true
+      else
+        r.begun, depth, want_key, at = true, 1, true, at + 1
+      end
+    end
+    if r.broken then return end
+
+    while at <= #text do
+      local stop
+      if in_string then
+        stop = pass_string(text, at)
+        if stop == nil then break end
+      else
+        if choosing then
+          local c = text:match("^%s*(%S)", at)
+          if c then choosing, r.choices = false, c == "]" and r.choices or "some" end
+        end
+        stop = text:find(depth == level and '["{}%[%],]' or '["{}%[%]]', at)
         if stop == nil then break end
         local c = text:byte(stop)
-        at = stop + 1
         if c == 34 then
           in_string = true
           if want_key then key_parts, want_key = {}, false end
-        elseif c == 123 or c == 91 then -- { [
-          depth = depth + 1
-          if depth == 1 then
-            want_key = c == 123
-          elseif depth == 2 and c == 123 and key == "usage" then
-            value, value_size, kept, s.usage = {}, 0, stop, nil
-          end
-        elseif c == 125 or c == 93 then -- } ]
-          depth = depth - 1
-          if depth == 1 and value then
-            keep(text:sub(kept, stop))
-            s.usage, value = value and table.concat(value), nil
-          end
-        elseif depth == 1 then -- a comma
+        elseif c == 44 then -- a comma
           want_key, key = true, nil
+        elseif c == 123 or c == 91 then -- { [
+          if depth == level then
+            if c == 123 and key == "usage" then
+              value, value_size, kept = {}, 0, stop
+            elseif c == 123 and depth == 1 and holders and holders[key] then
+              level, holder, want_key = 2, key, true
+            elseif c == 91 and depth == 1 and key == "choices" then
+              choosing, r.choices = true, r.choices or "empty"
+            end
+          end
+          depth = depth + 1
+        else -- } ]
+          depth = depth - 1
+          if depth == level then
+            if value then
+              keep(text:sub(kept, stop))
+              r.usage, r.holder, value = value and table.concat(value), holder, nil
+            end
+          elseif depth == 1 then
+            level, holder, want_key, key = 1, nil, false, nil
+          elseif depth == 0 then
+            r.done, r.broken = true, text:find("%S", stop + 1) ~= nil
+            return
+          end
         end
       end
+      at = stop + 1
     end
     if value then keep(text:sub(kept)) end
   end
-  return s
+
+  -- break_line is told of the line ends in an event's data, which stand for
+  -- white space. A string can't have any.
+  function r.break_line()
+    if in_string then r.broken = true end
+  end
+  return r
 end
 
 -- number finds a member's non-negative integer in the text of an object.
@@ -95,63 +152,220 @@ local function number(text, name)
   return tonumber(digits)
 end
 
--- detail finds a member of an object in the text of an object.
+-- detail finds a member of one of the named objects in the text of an object.
 local function detail(text, objects, name)
   for _, object in ipairs(objects) do
     local inner = text:match('"' .. object .. '"%s*:%s*(%b{})')
     local n = inner and number(inner, name)
     if n then return n end
   end
-  return 0
 end
 
--- tokens reads a usage object of any of the APIs. It returns nil where that
--- states no tokens.
-local function tokens(text)
+local INPUTS = { "prompt_tokens_details", "input_tokens_details", "input_token_details" }
+local OUTPUTS = { "completion_tokens_details", "output_tokens_details", "output_token_details" }
+
+-- statement reads a usage object of any of the APIs: what it states, by name.
+local function statement(text)
   local flat = text:sub(2):gsub("%b{}", "")
-  local input = number(flat, "prompt_tokens") or number(flat, "input_tokens")
-  local output = number(flat, "completion_tokens") or number(flat, "output_tokens")
-  if input == nil and output == nil then
-    input = number(flat, "total_tokens")
-    if input == nil then return nil end
-  end
-  local inputs = { "prompt_tokens_details", "input_tokens_details", "input_token_details" }
-  local outputs = { "completion_tokens_details", "output_tokens_details", "output_token_details" }
-  local u = {
+  return {
+    prompt = number(flat, "prompt_tokens"),
+    input = number(flat, "input_tokens"),
+    output = number(flat, "completion_tokens") or number(flat, "output_tokens"),
+    total = number(flat, "total_tokens"),
+    read = number(flat, "cache_read_input_tokens"),
+    created = number(flat, "cache_creation_input_tokens"),
+    cached = detail(text, INPUTS, "cached_tokens"),
+    reasoning = detail(text, OUTPUTS, "reasoning_tokens"),
+  }
+end
+
+-- tokens are what the settlement tells of a statement; nil where that has none.
+local function tokens(s)
+  local input = s.prompt or s.input
+  if input == nil and s.output == nil then input = s.total end
+  if input == nil and s.output == nil then return nil end
+  local t = {
     ["in"] = input or 0,
-    out = output or 0,
-    cached = detail(text, inputs, "cached_tokens"),
-    created = 0,
-    reasoning = detail(text, outputs, "reasoning_tokens"),
+    out = s.output or 0,
+    cached = s.cached or s.read or 0,
+    created = s.created or 0,
+    reasoning = s.reasoning or 0,
   }
   -- Anthropic's input_tokens are those beside the cache.
-  local read = number(flat, "cache_read_input_tokens")
-  local created = number(flat, "cache_creation_input_tokens")
-  if read or created then
-    u.cached, u.created = read or 0, created or 0
-    u["in"] = u["in"] + u.cached + u.created
-  end
-  return u
+  if s.prompt == nil then t["in"] = t["in"] + (s.read or 0) + t.created end
+  return t
 end
 
--- published reads what the ai_protocol_manager filter found in an event stream.
-local function published(h)
-  local t = h:streamInfo():dynamicTypedMetadata("envoy.ai.token_usage")
-  -- 1 is COMPLETE. What it found before it lost its way may be out of date.
-  if t == nil or t.extraction_status ~= 1 then return nil end
-  if t.input_tokens == nil and t.output_tokens == nil then return nil end
-  local function count(v)
-    if type(v) == "table" then v = v.value end
-    return tonumber(v) or 0
+-- only_usage tells the chunk that OpenAI's stream_options.include_usage adds.
+local function only_usage(r)
+  return r.done and not r.broken and r.choices == "empty" and r.usage ~= nil and r.holder == nil
+end
+
+-- maybe_only_usage tells whether what is read so far may become one.
+local function maybe_only_usage(r)
+  return not r.broken and r.choices ~= "some" and (not r.done or only_usage(r))
+end
+
+-- usage_object finds the next member "usage" that is an object, at any depth.
+-- Inside of a string its name would have a backslash before the second quote.
+local function usage_object(text, at)
+  repeat
+    at = text:find('"usage"', at, true)
+    if at == nil then return math.huge end
+    at = at + 7
+  until text:find("^%s*:%s*{", at)
+  return at
+end
+
+-- whole_event returns the end of an event of the usual form: one line of data,
+-- an object, maybe a type before it. nil: it has another form, or goes on.
+local function whole_event(text, at)
+  if text:byte(at) == 101 then at = text:match("^event:[^\r\n]*\r?\n()", at) or at end
+  local _, stop = text:find("^data: ?{[^\r\n]*\r?\n\r?\n", at)
+  return stop
+end
+
+local BOM = "\239\187\191"
+
+-- An events parser follows an event stream (WHATWG HTML, 9.2.6), whatever the
+-- pieces that it comes in.
+--
+--   count   events so far, as told
+--   usage   the tokens that were stated last
+--   latest  no event came after the one that stated them
+local function events(strip)
+  local s = { count = 0, latest = false }
+  local bom = 0              -- bytes seen of a byte order mark at the stream's start
+  local after_cr = false     -- the last byte was a CR: a line feed now ends the same line,
+  local cut_lf = false       -- which was taken out
+  local open = false         -- inside of an event
+  local field, name = nil, "" -- the line's: "data" or "other"; nil: its name isn't whole yet
+  local data = nil           -- reader of the event's data
+  local words = ""           -- the start of the data, if it is no object
+  local start = nil          -- what Anthropic's message_start stated
+  local held = ""            -- the open event so far, if it is held back
+
+  local function take(part, ended)
+    if field == nil then
+      name = name .. part
+      if name:sub(1, 5) == "data:" then
+        field, part = "data", name:sub(6)
+      elseif #name > 4 or ended then
+        field = "other"
+      end
+    end
+    if field ~= "data" then return end
+    data = data or reader(HOLDERS)
+    data.feed(part)
+    if ended then data.break_line() end
+    if data.broken and not data.begun and #words < 16 then words = words .. part end
   end
-  local inputs, outputs = t.input_token_details or {}, t.output_token_details or {}
-  return {
-    ["in"] = count(t.input_tokens),
-    out = count(t.output_tokens),
-    cached = count(inputs.cached_tokens),
-    created = count(inputs.cache_creation_tokens),
-    reasoning = count(outputs.reasoning_tokens),
-  }
+
+  -- A statement counts as the latest until another event has passed by, for some
+  -- services state a usage of nothing first. After Anthropic's last one only the
+  -- stream's end follows.
+  local function count()
+    s.count = s.count + 1
+    s.latest = s.latest and start ~= nil
+  end
+
+  -- finish ends an event, and tells whether it is the one to take out.
+  local function finish()
+    local d, w = data, words
+    open, data, words = false, nil, ""
+    if d == nil then return false end
+    local only = only_usage(d)
+    if not only and (d.begun or w ~= "" and not w:find("^%s*%[DONE%]%s*$")) then count() end
+    if d.usage then
+      local said = statement(d.usage)
+      if d.holder == "message" then
+        start = said
+      else
+        for k, n in pairs(start or {}) do said[k] = said[k] or n end
+        local t = tokens(said)
+        if t then s.usage, s.latest = t, true end
+      end
+    end
+    return only
+  end
+
+  -- feed reads a piece of the stream. It returns what the client is to get in its
+  -- place; nil: the piece itself.
+  function s.feed(piece)
+    local text, at = held .. piece, #held + 1
+    local hold = held ~= "" and 1 or nil -- from here on it is held back
+    local from, out = 1, nil             -- what was put out ends before from
+    local next_usage = 0
+    held = ""
+
+    if after_cr and text:byte(at) == 10 then
+      at = at + 1
+      if cut_lf then from, out = at, {} end
+    end
+    after_cr, cut_lf = false, false
+    while bom < 3 and at <= #text do
+      if text:byte(at) == BOM:byte(bom + 1) then
+        bom, at = bom + 1, at + 1
+      else
+        bom = 3
+      end
+    end
+
+    while at <= #text do
+      local line_starts = field == nil and name == ""
+      local stop = line_starts and not open and whole_event(text, at)
+      if stop and next_usage < at then next_usage = usage_object(text, at) end
+      if stop and next_usage > stop then
+        count()
+      else
+        stop = text:find("[\r\n]", at)
+        if line_starts and stop ~= at then
+          if text:byte(at) == 58 then
+            field = "other" -- a comment; it belongs to no event
+          elseif not open then
+            open = true
+            if strip then hold = at end
+          end
+        end
+        local blank = line_starts and stop == at
+        if not blank then take(text:sub(at, (stop or 0) - 1), stop ~= nil) end
+        if stop == nil then break end
+
+        field, name = nil, ""
+        if text:byte(stop) == 13 then
+          if text:byte(stop + 1) == 10 then
+            stop = stop + 1
+          else
+            after_cr = stop == #text
+          end
+        end
+        if blank and open then
+          if finish() and hold then
+            out = out or {}
+            out[#out + 1] = text:sub(from, hold - 1)
+            from, cut_lf = stop + 1, after_cr
+          end
+          hold = nil
+        end
+      end
+      at = stop + 1
+    end
+
+    if hold and (#text - hold >= MAX_HELD or data and not maybe_only_usage(data)) then hold = nil end
+    if hold then held = text:sub(hold) end
+    if #text == #piece and out == nil and hold == nil then return nil end
+    out = out or {}
+    out[#out + 1] = text:sub(from, hold and hold - 1)
+    return table.concat(out)
+  end
+
+  -- finish is told of the stream's end. It returns what was held back and turned
+  -- out to be something else.
+  function s.finish()
+    if open and finish() then held = "" end
+    return held
+  end
+  return s
 end
 
 function envoy_on_response(h)
@@ -160,44 +374,55 @@ function envoy_on_response(h)
 
   -- What h hands out is not valid after the next piece of the body has come:
   -- it is fetched anew each time.
-  local function put(name, value) h:streamInfo():dynamicMetadata():set(NAMESPACE, name, value) end
+  local told = {}
+  local function put(name, value)
+    if told[name] == value then return end
+    told[name] = value
+    h:streamInfo():dynamicMetadata():set(NAMESPACE, name, value)
+  end
+  local function report(usage)
+    put("reported", usage and "1" or told.reported and "0")
+    for name, n in pairs(usage or {}) do put(name, string.format("%.0f", n)) end
+  end
 
-  local kind = (h:headers():get("content-type") or ""):lower()
-  local stream = kind:find("text/event-stream", 1, true) ~= nil
-  local plain = (h:headers():get("content-encoding") or "identity"):lower() == "identity"
-  local json = plain and not stream and kind:find("json", 1, true) ~= nil and scanner() or nil
+  local headers = h:headers()
+  local kind = (headers:get("content-type") or ""):lower()
+  local stream, json
+  if (headers:get("content-encoding") or "identity"):lower() == "identity" then
+    if kind:find("text/event-stream", 1, true) then
+      stream = events(check.strip)
+      if check.strip then headers:remove("content-length") end
+    elseif kind:find("json", 1, true) then
+      json = reader()
+    end
+  end
 
-  local events, bytes = 0, 0
-  -- The end of what was read: long enough to find a line's start, or the
-  -- stream's last line, across pieces.
-  local last = "\n"
+  local bytes, last = 0, nil
   for chunk in h:bodyChunks() do
+    last = chunk
     local n = chunk:length()
     bytes = bytes + n
-    if n > 0 and (stream or json) then
-      local text = chunk:getBytes(0, n)
-      if json then
-        json.feed(text)
-      else
-        local _, more = (last:sub(-5) .. text):gsub("[\r\n]data:", "")
-        events = events + more
-        last = (last .. text):sub(-32)
-      end
+    if n > 0 and json then
+      json.feed(chunk:getBytes(0, n))
+    elseif n > 0 and stream then
+      local text = stream.feed(chunk:getBytes(0, n))
+      if text then chunk:setBytes(text) end
+      put("events", string.format("%d", stream.count))
+      report(stream.latest and stream.usage)
     end
-    put("events", string.format("%d", events))
     put("bytes", string.format("%d", bytes))
   end
 
-  if last:find("[\r\n]data: ?%[DONE%]%s*$") then put("events", string.format("%d", events - 1)) end
-  put("complete", "1")
-
-  local usage
-  if json then
-    usage = json.usage and tokens(json.usage)
-  else
-    usage = published(h)
+  if stream then
+    local rest = stream.finish()
+    -- The last piece is still here, unless there are trailers: they come after it.
+    if rest ~= "" and h:trailers() == nil then
+      last:setBytes(last:getBytes(0, last:length()) .. rest)
+    end
+    put("events", string.format("%d", stream.count))
+    report(stream.usage)
+  elseif json and json.usage then
+    report(tokens(statement(json.usage)))
   end
-  if usage == nil then return end
-  put("reported", "1")
-  for name, n in pairs(usage) do put(name, string.format("%.0f", n)) end
+  put("complete", "1")
 end

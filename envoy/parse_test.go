@@ -1,0 +1,226 @@
+package envoy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"tollgate/authz"
+	"tollgate/authz/dialect"
+)
+
+func checkRequest(h *authv3.AttributeContext_HttpRequest) *authv3.CheckRequest {
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: h}}}
+}
+
+func raw(pairs ...string) *corev3.HeaderMap {
+	m := &corev3.HeaderMap{}
+	for i := 0; i < len(pairs); i += 2 {
+		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
+	}
+	return m
+}
+
+func TestReadCheck(t *testing.T) {
+	look := metadata.NewIncomingContext(t.Context(), metadata.Pairs(phaseHeader, phaseHeaders))
+	all := func(string) bool { return true }
+	for name, c := range map[string]struct {
+		ctx     context.Context
+		in      *authv3.AttributeContext_HttpRequest
+		headers string // name=value, joined by spaces
+		body    string
+		look    bool
+	}{
+		"raw headers": {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw(":path", "/", "X-Api-Key", "a", "x-api-key", "\xff"), RawBody: []byte("{}")}, headers: "x-api-key=a x-api-key=\xff", body: "{}"},
+		"joined":      {in: &authv3.AttributeContext_HttpRequest{Headers: map[string]string{"authorization": "a,b"}, Body: "{}"}, headers: "authorization=a,b", body: "{}"},
+		"a look":      {ctx: look, in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("a", "b"), RawBody: []byte("{}")}, headers: "a=b", look: true},
+		"cut short":   {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("x-envoy-auth-partial-body", "true"), RawBody: []byte("{}")}},
+		"not cut":     {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("x-envoy-auth-partial-body", "false"), RawBody: []byte("{}")}, body: "{}"},
+		"no body":     {in: &authv3.AttributeContext_HttpRequest{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.ctx == nil {
+				c.ctx = t.Context()
+			}
+			c.in.Method, c.in.Path, c.in.Host = "POST", "/v1/x?q", "h"
+			var r dialect.Request
+			if !readCheck(c.ctx, checkRequest(c.in), all, &r) {
+				t.Fatal("not read")
+			}
+			var got []string
+			for _, h := range r.Headers {
+				got = append(got, h.Name+"="+h.Value)
+			}
+			if strings.Join(got, " ") != c.headers || string(r.Body) != c.body || r.HeadersOnly != c.look || r.Path != "/v1/x?q" || r.Host != "h" || r.Method != "POST" {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	var r dialect.Request
+	if readCheck(t.Context(), checkRequest(nil), nil, &r) || readCheck(t.Context(), nil, nil, &r) {
+		t.Error("a check of no HTTP request was read")
+	}
+}
+
+// No message makes the reader panic, and what it reads keeps its promises.
+func FuzzReadCheck(f *testing.F) {
+	for _, h := range []*authv3.AttributeContext_HttpRequest{
+		{Method: "POST", Path: "/v1/x", HeaderMap: raw("authorization", "Bearer x", "x-envoy-auth-partial-body", "true"), RawBody: []byte("{}")},
+		{Method: "GET", Path: "/", Headers: map[string]string{"A": "b"}, Body: "x"},
+		{},
+	} {
+		b, err := proto.Marshal(checkRequest(h))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, true)
+		f.Add(b, false)
+	}
+	f.Fuzz(func(t *testing.T, message []byte, look bool) {
+		var in authv3.CheckRequest
+		if proto.Unmarshal(message, &in) != nil {
+			return
+		}
+		ctx := t.Context()
+		if look {
+			ctx = metadata.NewIncomingContext(ctx, metadata.Pairs(phaseHeader, phaseHeaders))
+		}
+		var r dialect.Request
+		if !readCheck(ctx, &in, func(name string) bool { return name != "secret" }, &r) {
+			return
+		}
+		if r.HeadersOnly != look || look && r.Body != nil || r.Method == "" || r.Path == "" {
+			t.Errorf("%+v", r)
+		}
+		for _, h := range r.Headers {
+			if h.Name != strings.ToLower(h.Name) || strings.HasPrefix(h.Name, ":") || h.Name == "secret" {
+				t.Errorf("header %q", h.Name)
+			}
+		}
+		// Whatever is decided can be sent.
+		d := authz.Decision{Response: &dialect.Response{Status: 200, Headers: r.Headers, Body: r.Body}}
+		if _, err := proto.Marshal(answer(&r, &d)); err != nil {
+			t.Error(err)
+		}
+		if answer(&r, &d).GetStatus().GetCode() == int32(codes.OK) {
+			t.Error("an answer of Tollgate's own would let the request pass")
+		}
+	})
+}
+
+func settlementOf(pairs ...string) *rlsv3.RateLimitRequest {
+	d := &rlcommonv3.RateLimitDescriptor{}
+	for i := 0; i < len(pairs); i += 2 {
+		d.Entries = append(d.Entries, &rlcommonv3.RateLimitDescriptor_Entry{Key: pairs[i], Value: pairs[i+1]})
+	}
+	return &rlsv3.RateLimitRequest{Domain: settleDomain, Descriptors: []*rlcommonv3.RateLimitDescriptor{d}}
+}
+
+func TestReadSettlement(t *testing.T) {
+	token, seen, ok := readSettlement(settlementOf(
+		descSeen, "s=200 f=- d=1500 t=30 u=[::1]:80 new=x", descToken, "T",
+		"in", "5", "out", "6", "cached", "1", "created", "2", "reasoning", "3", "events", "7", "bytes", "800", "complete", "1", "reported", "1", "later", "x"))
+	want := authz.Observation{
+		Status: 200, Duration: 1500 * time.Millisecond, FirstByte: 30 * time.Millisecond, Upstream: "[::1]:80",
+		Reported: true, Tokens: authz.Tokens{Input: 5, CacheRead: 1, CacheCreation: 2, Output: 6, Reasoning: 3},
+		Events: 7, Bytes: 800, Complete: true,
+	}
+	if !ok || token != "T" || seen != want {
+		t.Errorf("%v %q %+v", ok, token, seen)
+	}
+	// A hang-up before anything: all that nobody saw is zero.
+	_, seen, ok = readSettlement(settlementOf(descSeen, "s=0 f=DC d=3 t=- u=-", descToken, "T",
+		"in", "-", "out", "-", "cached", "-", "created", "-", "reasoning", "-", "events", "-", "bytes", "-", "complete", "-", "reported", "-"))
+	if want := (authz.Observation{Flags: "DC", Duration: 3 * time.Millisecond}); !ok || seen != want {
+		t.Errorf("%v %+v", ok, seen)
+	}
+	for name, in := range map[string]*rlsv3.RateLimitRequest{
+		"nothing":        nil,
+		"other domain":   {Domain: "x", Descriptors: settlementOf(descToken, "T").Descriptors},
+		"no token":       settlementOf(descSeen, "s=200"),
+		"a huge token":   settlementOf(descToken, strings.Repeat("x", maxToken+1)),
+		"no descriptors": {Domain: settleDomain},
+	} {
+		if token, _, ok := readSettlement(in); ok {
+			t.Errorf("%s: token %q", name, token)
+		}
+	}
+}
+
+func FuzzReadSettlement(f *testing.F) {
+	for _, in := range []*rlsv3.RateLimitRequest{
+		settlementOf(descSeen, "s=200 f=DC,UF d=1 t=2 u=h:1", descToken, "T", "in", "1", "reported", "1"),
+		settlementOf(descSeen, "s=99999 d=18446744073709551615 t=-1", descToken, "T", "in", "9007199254740993", "out", "-1"),
+	} {
+		b, err := proto.Marshal(in)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var in rlsv3.RateLimitRequest
+		if proto.Unmarshal(message, &in) != nil {
+			return
+		}
+		token, seen, ok := readSettlement(&in)
+		if ok != (token != "") {
+			t.Fatalf("%v %q", ok, token)
+		}
+		for _, n := range []int64{
+			seen.Tokens.Input, seen.Tokens.Output, seen.Tokens.CacheRead, seen.Tokens.CacheCreation, seen.Tokens.Reasoning,
+			seen.Events, seen.Bytes, int64(seen.Status), int64(seen.Duration), int64(seen.FirstByte),
+		} {
+			if n < 0 || seen.Status > 999 {
+				t.Errorf("%+v", seen)
+			}
+		}
+		if !seen.Reported && seen.Tokens != (authz.Tokens{}) {
+			t.Errorf("tokens that nobody reported: %+v", seen)
+		}
+	})
+}
+
+type settleFunc func(token string) error
+
+func (f settleFunc) Settle(_ context.Context, _ time.Time, token string, _ authz.Observation) error {
+	return f(token)
+}
+
+// Only "come again" is an error for Envoy, whatever happens here.
+func TestSettleAnswers(t *testing.T) {
+	var stats Stats
+	s := &settleServer{stats: &stats, log: slog.New(slog.DiscardHandler), settler: settleFunc(func(token string) error {
+		switch token {
+		case "later":
+			return errors.New("disk full")
+		case "bug":
+			panic("x")
+		}
+		return nil
+	})}
+	for in, want := range map[*rlsv3.RateLimitRequest]codes.Code{
+		settlementOf(descToken, "fine"): codes.OK, settlementOf("x", "y"): codes.OK,
+		settlementOf(descToken, "later"): codes.Unavailable, settlementOf(descToken, "bug"): codes.Unavailable,
+	} {
+		out, err := s.ShouldRateLimit(t.Context(), in)
+		if status.Code(err) != want || err == nil && out.GetOverallCode() != rlsv3.RateLimitResponse_OK {
+			t.Errorf("%v: %v, %v", in, out, err)
+		}
+	}
+	if stats.Settled.Load() != 1 || stats.MalformedSettlements.Load() != 1 || stats.SettlementsDeferred.Load() != 1 || stats.SettlePanics.Load() != 1 {
+		t.Errorf("counted %+v", &stats)
+	}
+}
