@@ -119,7 +119,7 @@ func (g *gate) start(args ...string) {
 func (g *gate) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(g.b.tollgate, args...)
 	cmd.Dir = g.dir
-	cmd.Env = append(os.Environ(), g.env...)
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), g.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = 10 * time.Second // should something hold its output
 	return cmd

@@ -167,6 +167,9 @@ func (j *Journal) reserveNext(size uint32) (*segment, uint32, error) {
 
 // advance makes the first spare the current segment. j.mu is held.
 func (j *Journal) advance() {
+	if cur := j.cur.Load(); cur != nil {
+		cur.seal() // if it isn't full yet: a move may not have fitted
+	}
 	j.cur.Store(j.takeSpare())
 }
 
@@ -181,8 +184,14 @@ func (j *Journal) takeSpare() *segment {
 
 // announce works out the limits anew and wakes who waits for a change. j.mu is
 // held.
+//
+// All spares but one must have room for the events of all open admissions. Then
+// the spares have it also when an event has taken the first of them: from there
+// on only events go in, a segment full of which ends as many admissions as that
+// segment was for. So the room is there at any time, also after a kill, which
+// makes the rest of the current segment useless.
 func (j *Journal) announce() {
-	n := int64(len(j.spares)) * j.segmentRoom / j.eventRoom
+	n := max(0, int64(len(j.spares))-1) * j.segmentRoom / j.eventRoom
 	j.limit.Store(n)
 	j.lowWater.Store(n / 2)
 	close(j.changed)

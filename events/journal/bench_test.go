@@ -14,7 +14,7 @@ func BenchmarkAdmit(b *testing.B) {
 	for _, goroutines := range []int{1, 8} {
 		b.Run(fmt.Sprint("goroutines=", goroutines), func(b *testing.B) {
 			cfg := small()
-			cfg.SegmentBytes, cfg.MaxBytes, cfg.EventRoom = 64<<20, 256<<20, 64
+			cfg.SegmentBytes, cfg.MaxBytes, cfg.EventRoom = 64<<20, 512<<20, 64
 			j, _ := mustOpen(b, b.TempDir(), cfg)
 			payload := bytes.Repeat([]byte("p"), 600)
 			b.ReportAllocs()
@@ -88,7 +88,7 @@ func BenchmarkAdmitSync(b *testing.B) {
 // BenchmarkScan reads a full segment of 16 MiB, as recovery does.
 func BenchmarkScan(b *testing.B) {
 	cfg := small()
-	cfg.SegmentBytes, cfg.MaxBytes = 16<<20, 64<<20
+	cfg.SegmentBytes, cfg.MaxBytes = 16<<20, 128<<20
 	j, _ := mustOpen(b, b.TempDir(), cfg)
 	first := j.cur.Load()
 	for j.cur.Load() == first {

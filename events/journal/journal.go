@@ -58,7 +58,7 @@ type Config struct {
 	// SegmentBytes is the size of a segment: a multiple of 64 KiB from 256 KiB
 	// to 1 GiB. 0: 16 MiB.
 	SegmentBytes int64
-	// MaxBytes bounds the disk that the journal takes, at least 4 segments. A
+	// MaxBytes bounds the disk that the journal takes, at least 8 segments. A
 	// stream that is away for long fills it up; then Admit returns ErrFull.
 	// 0: 1 GiB.
 	MaxBytes int64
@@ -96,8 +96,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.SegmentBytes < minSegment || c.SegmentBytes > maxSegment || c.SegmentBytes%sizeUnit != 0:
 		return c, fmt.Errorf("journal: segments of %d bytes: must be a multiple of %d from %d to %d", c.SegmentBytes, sizeUnit, minSegment, maxSegment)
-	case c.MaxBytes < 4*c.SegmentBytes:
-		return c, fmt.Errorf("journal: at most %d bytes: must be at least four segments (%d)", c.MaxBytes, 4*c.SegmentBytes)
+	case c.MaxBytes < 8*c.SegmentBytes:
+		return c, fmt.Errorf("journal: at most %d bytes: must be at least eight segments (%d)", c.MaxBytes, 8*c.SegmentBytes)
 	case c.EventRoom < 64 || c.EventRoom > MaxEvent:
 		return c, fmt.Errorf("journal: %d bytes of room for an event: must be 64 to %d", c.EventRoom, MaxEvent)
 	}
@@ -140,15 +140,15 @@ type Journal struct {
 
 	cur  atomic.Pointer[segment] // where records go; nil: nowhere
 	open atomic.Int64            // admissions not settled
-	// limit is how many may be open with room for all their events in spares,
+	// limit is how many may be open with room for all their events (announce),
 	// lowWater the number at which the keeper should prepare more.
 	limit, lowWater atomic.Int64
-	seq             atomic.Uint64 // of the last settled record
+	seq             atomic.Uint64 // of the last event
 	full            atomic.Int64  // ErrFull returned
 	closed          atomic.Bool
 
 	mu        sync.Mutex
-	segs      []*segment    // in use, by number; the last is or was cur
+	segs      []*segment    // in use, by number
 	spares    []*segment    // prepared, by number
 	bytes     int64         // of all files
 	lastID    uint64        // highest segment number given out; written by the keeper only
@@ -159,7 +159,8 @@ type Journal struct {
 	damaged atomic.Int64 // records that didn't verify
 	// unused are files that prepare uses instead of new disk. The keeper's.
 	unused []string
-	// attic is where the keeper moves admissions; nil at first.
+	// attic is where the keeper moves admissions, and nobody else writes; nil at
+	// first.
 	attic *segment
 
 	queue  queue

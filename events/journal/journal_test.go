@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // small is a configuration with segments so small that tests meet their ends.
 func small() Config {
 	return Config{
-		SegmentBytes: minSegment, MaxBytes: 8 * minSegment, EventRoom: 256,
+		SegmentBytes: minSegment, MaxBytes: 12 * minSegment, EventRoom: 256,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
@@ -143,7 +143,7 @@ func TestAdmissionsAndEventsOutliveTheJournal(t *testing.T) {
 		t.Errorf("all was done, but: %v, %v", entries, got)
 	}
 	// Nothing but the current segment and the spares may stay.
-	eventually(t, "old segments deleted", func() bool { return len(files(t, dir, ".seg")) == 3 })
+	eventually(t, "old segments deleted", func() bool { return len(files(t, dir, ".seg")) == 4 })
 }
 
 func TestSettleOnce(t *testing.T) {
@@ -216,6 +216,34 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// stopKeeper makes the test the only goroutine that changes segs and spares.
+func stopKeeper(j *Journal) {
+	close(j.keeper.stop)
+	<-j.keeper.done
+	j.keeper.stop = make(chan struct{}) // for Close
+}
+
+// fill admits until there is no room and will be none.
+func fill(t *testing.T, j *Journal, size int) (refs []Ref) {
+	t.Helper()
+	for {
+		ref, err := j.Admit(make([]byte, size))
+		if err == nil {
+			refs = append(refs, ref)
+			continue
+		}
+		j.mu.Lock()
+		exhausted := j.exhausted
+		j.mu.Unlock()
+		switch {
+		case !errors.Is(err, ErrFull):
+			t.Fatal(err)
+		case exhausted && j.Stats().Full > 0:
+			return refs
+		}
+	}
+}
+
 // When the journal is full, all that was admitted can still be settled, and
 // once events are acknowledged it admits again.
 func TestFullAndBack(t *testing.T) {
@@ -237,23 +265,7 @@ func TestFullAndBack(t *testing.T) {
 			dir := t.TempDir()
 			cfg := cfg()
 			j, _ := mustOpen(t, dir, cfg)
-			var refs []Ref
-			for {
-				ref, err := j.Admit(make([]byte, 100))
-				if errors.Is(err, ErrFull) && j.Stats().Full > 0 {
-					j.mu.Lock()
-					exhausted := j.exhausted
-					j.mu.Unlock()
-					if exhausted {
-						break
-					}
-					continue
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				refs = append(refs, ref)
-			}
+			refs := fill(t, j, 100)
 			if len(refs) < 1000 {
 				t.Errorf("only %d admissions", len(refs))
 			}
@@ -277,6 +289,66 @@ func TestFullAndBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The room that is kept for events outlives a kill while the journal is full and
+// the disk too. What is lost with the rest of the current segment was not
+// counted on.
+func TestRoomForEventsOutlivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	cfg := small()
+	cfg.SegmentBytes, cfg.MaxBytes, cfg.EventRoom = 2<<20, 16<<20, 4000
+	j, _ := mustOpen(t, dir, cfg)
+	n := len(fill(t, j, 100))
+	j.Close()
+	ev := Event{Payload: make([]byte, cfg.EventRoom)}
+	cfg.preallocate = func(*os.File, int64) error { return syscall.ENOSPC }
+	for _, all := range []bool{false, true} {
+		var entries []Entry
+		j, entries = mustOpen(t, dir, cfg)
+		stopKeeper(j) // it might find more room meanwhile
+		first := j.cur.Load()
+		for _, e := range entries {
+			mustSettle(t, j, e.Ref, ev)
+			if !all && j.cur.Load() != first {
+				break // the worst moment: a new segment, about to be lost
+			}
+		}
+		j.Close()
+	}
+	j, entries := mustOpen(t, dir, cfg)
+	if got := drain(t, j); len(entries) != 0 || len(got) != n {
+		t.Errorf("%d admitted, %d open, %d events", n, len(entries), len(got))
+	}
+}
+
+// An event that finds no room can be tried again.
+func TestSettleAgainAfterFull(t *testing.T) {
+	j, _ := mustOpen(t, t.TempDir(), small())
+	var refs []Ref
+	for range 100 {
+		refs = append(refs, mustAdmit(t, j, "x"))
+	}
+	ev := Event{Payload: make([]byte, MaxEvent)} // much more than EventRoom
+	for _, ref := range refs {
+		err := j.Settle(ref, ev)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		eventually(t, "settled", func() bool {
+			drain(t, j)
+			err := j.Settle(ref, ev)
+			if err != nil && !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+		return
+	}
+	t.Error("never full")
 }
 
 // A disk that is full from the start: nothing to drain is an error, something
@@ -375,7 +447,7 @@ func TestPreallocate(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	for _, cfg := range []Config{
 		{SegmentBytes: 100 << 10}, {SegmentBytes: 1<<20 + 1}, {SegmentBytes: 2 << 30, MaxBytes: 1 << 40},
-		{MaxBytes: 16 << 20}, {EventRoom: 1}, {EventRoom: 1 << 20},
+		{MaxBytes: 64 << 20}, {EventRoom: 1}, {EventRoom: 1 << 20},
 	} {
 		if j, _, err := Open(t.TempDir(), cfg); err == nil {
 			j.Close()

@@ -44,15 +44,15 @@ func (j *Journal) wakeKeeper() {
 }
 
 // wanted is how many spares there should be: room for the events of twice as
-// many admissions as are open, one segment to go on in, and one more so that
-// the next is there when that is taken.
+// many admissions as are open, the one that announce doesn't count, and two more
+// so that the next is there when one is taken.
 func (j *Journal) wanted() int {
 	room := 2 * j.open.Load() * j.eventRoom
-	return int((room+j.segmentRoom-1)/j.segmentRoom) + 2
+	return int((room+j.segmentRoom-1)/j.segmentRoom) + 3
 }
 
-// prepare makes spares until there are as many as wanted, from the unused
-// files first. Reaching Config.MaxBytes is no error; a disk that has no room is. Only
+// prepare makes spares until there are as many as wanted, from the unused files
+// first. Reaching Config.MaxBytes is no error; a disk that has no room is. Only
 // one goroutine at a time may call it.
 func (j *Journal) prepare() error {
 	for {
@@ -108,9 +108,9 @@ func (j *Journal) setExhausted(v bool) {
 // an admission in R, and R is still there after a crash of the machine, then R
 // must say that the admission is done. If R stays, it is flushed here before S
 // goes; if it went before, syncDir saw to it that it doesn't come back. And it
-// must not lose one: the copy of what was moved out of S is flushed too. R is S
-// or older, and there are no copies, unless S is linked. After a crash of the
-// process alone all of that is so anyway.
+// must not lose one: the copy of what was moved out of S is flushed too. R and
+// the copies are in S, in older segments, or in linked ones. After a crash of
+// the process alone all of that is so anyway.
 func (j *Journal) deleteQuiet() error {
 	j.mu.Lock()
 	segs := slices.Clone(j.segs)
@@ -120,7 +120,7 @@ func (j *Journal) deleteQuiet() error {
 			continue
 		}
 		for _, o := range segs {
-			if o == s || o.id > s.id && !s.linked {
+			if o == s || o.id > s.id && !s.linked && !o.linked {
 				continue
 			}
 			if err := o.flushDirty(); err != nil {
@@ -155,11 +155,7 @@ func (j *Journal) letGo(s *segment) error {
 		return err
 	}
 	if s.damaged.Load() == 0 {
-		if int64(s.size) == j.cfg.SegmentBytes {
-			j.unused = append(j.unused, to)
-			return nil
-		}
-		return os.Remove(to)
+		j.unused = append(j.unused, to)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 // has a word of its own, so that two for one admission can be told apart.
 func child(dir string) {
 	cfg := small()
-	cfg.MaxBytes = 16 * minSegment // crowded soon, so that admissions are moved
+	cfg.MaxBytes = 32 * minSegment // crowded soon, so that admissions are moved
 	j, entries, err := Open(dir, cfg)
 	if err != nil {
 		fmt.Println("failed", err)

@@ -136,26 +136,19 @@ func (m *model) hand(rt *rapid.T, ack func() bool) bool {
 // compact moves what is open out of full segments, as the keeper does when the
 // journal is crowded.
 func (m *model) compact(*rapid.T) {
-	m.stopKeeper()
+	stopKeeper(m.j)
 	for _, s := range m.j.segs {
 		if s.complete() && s.live.Load() > 0 {
 			m.j.evacuate(s)
 		}
 	}
-	m.j.keeper.stop, m.j.keeper.done = make(chan struct{}), make(chan struct{})
+	m.j.keeper.done = make(chan struct{})
 	go m.j.keep()
-}
-
-// stopKeeper makes the test the only goroutine that changes the journal.
-func (m *model) stopKeeper() {
-	close(m.j.keeper.stop)
-	<-m.j.keeper.done
 }
 
 // crash goes on with a copy of the files.
 func (m *model) crash(rt *rapid.T) {
-	m.stopKeeper()
-	m.j.keeper.stop = make(chan struct{}) // for Close
+	stopKeeper(m.j)
 	dir := m.t.TempDir()
 	for _, path := range files(m.t, m.dir, ".seg*") {
 		b, err := os.ReadFile(path)

@@ -48,7 +48,7 @@ func (s *segment) claim(off uint32) (bool, Ref) {
 }
 
 // compact frees old segments that only a few long requests hold, by moving
-// those admissions to the attic. Without it a single stream of an
+// those admissions together. Without it a single stream of an
 // hour in each segment would fill the journal. It does nothing while there is
 // disk for more segments and the journal less than half of what it may be. The keeper calls it.
 func (j *Journal) compact() {
@@ -87,25 +87,29 @@ func (j *Journal) evacuate(s *segment) bool {
 	if events > 0 || bytes > int64(s.size)/2 {
 		return true
 	}
+	to := j.destination(bytes)
+	if to == nil {
+		return false
+	}
 	for _, r := range open {
-		if !j.move(s, r) {
+		if !j.move(s, r, to) {
 			return false
 		}
 	}
 	return true
 }
 
-// move copies an open admission to the attic. The copy names the original; a
+// move copies an open admission to another segment. The copy names the original; a
 // restart that finds it takes the original for done, as it does with one that
 // an event names. It returns false if there is no room.
-func (j *Journal) move(s *segment, r record) bool {
+func (j *Journal) move(s *segment, r record, to *segment) bool {
 	s.moves.mu.Lock()
 	defer s.moves.mu.Unlock()
 	if !s.changeState(r.offset, stateOpen, stateClaimed) {
 		return true // it was settled meanwhile
 	}
 	size := recordSize(len(r.body))
-	to, off, ok := j.reserveAttic(size)
+	off, ok := to.reserve(size)
 	if !ok {
 		s.setState(r.offset, stateOpen)
 		return false
@@ -125,26 +129,31 @@ func (j *Journal) move(s *segment, r record) bool {
 	return true
 }
 
-// reserveAttic takes size bytes in a segment apart from the current one, so that
-// what is short-lived and what isn't part ways, and new admissions can't take
-// the room that moving needs. It may use what is kept for events: a segment is
-// only moved if that gives back more than it takes.
-func (j *Journal) reserveAttic(size uint32) (*segment, uint32, bool) {
-	if j.attic != nil {
-		if off, ok := j.attic.reserve(size); ok {
-			return j.attic, off, true
-		}
+// destination returns a segment to move that many bytes to, nil if there is
+// none. It prefers one apart from the current segment, so that what is
+// short-lived and what isn't part ways. Where that would take room that is kept
+// for events it uses the current segment, or else dips into that room: the
+// segment that is moved gives more than that back at once.
+func (j *Journal) destination(bytes int64) *segment {
+	if j.attic != nil && j.attic.free() >= bytes {
+		return j.attic
 	}
 	j.mu.Lock()
-	if len(j.spares) > 0 {
+	defer j.mu.Unlock()
+	n := int64(len(j.spares))
+	if n > 0 && (n-1)*j.segmentRoom >= j.open.Load()*j.eventRoom {
+		if j.attic != nil {
+			j.attic.seal()
+		}
 		j.attic = j.takeSpare()
-	} else {
-		j.attic = j.cur.Load()
+		return j.attic
 	}
-	j.mu.Unlock()
-	if j.attic == nil {
-		return nil, 0, false
+	if cur := j.cur.Load(); cur != nil && cur.free() >= bytes {
+		return cur
 	}
-	off, ok := j.attic.reserve(size)
-	return j.attic, off, ok
+	if n == 0 {
+		return nil
+	}
+	j.advance()
+	return j.cur.Load()
 }

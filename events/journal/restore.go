@@ -51,7 +51,7 @@ func (j *Journal) restore() ([]Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.read(s) || int64(h.size) != j.cfg.SegmentBytes {
+		if r.read(s) {
 			j.segs = append(j.segs, s)
 			j.bytes += int64(h.size)
 		} else {

@@ -108,9 +108,9 @@ func segmentPath(dir string, id uint64) string {
 }
 
 // createSegment makes segment id, ready for admissions: preallocated, mapped,
-// durable under its name. from, if not "", is a segment file of that size that
-// nobody needs, used instead of new disk: so room that was promised is never
-// given back to a full disk in between.
+// durable under its name. from, if not "", is a segment file that nobody needs,
+// used instead of new disk: so room that was promised is never given back to a
+// full disk in between.
 func createSegment(dir string, h header, from string, alloc func(*os.File, int64) error) (*segment, error) {
 	var seed [4]byte
 	rand.Read(seed[:]) // crypto/rand.Read never returns an error
@@ -125,7 +125,9 @@ func createSegment(dir string, h header, from string, alloc func(*os.File, int64
 			return nil, err
 		}
 		flags = os.O_RDWR
-		alloc = func(f *os.File, size int64) error { return writeZeros(f, 0, size) }
+		alloc = func(f *os.File, size int64) error {
+			return errors.Join(writeZeros(f, 0, size), f.Truncate(size))
+		}
 	}
 	f, err := os.OpenFile(tmp, flags, 0o600)
 	if err != nil {
@@ -183,6 +185,11 @@ func (s *segment) reserve(n uint32) (uint32, bool) {
 		s.end.Store(off)
 	}
 	return 0, false
+}
+
+// free is how many bytes can still be reserved.
+func (s *segment) free() int64 {
+	return int64(s.size) - int64(min(s.tail.Load(), s.size))
 }
 
 // seal makes a segment full.
