@@ -186,12 +186,12 @@ func extAuthz(o Options, service *corev3.GrpcService) *extauthzv3.ExtAuthz {
 // over. It never holds a request up. A request without an admission has no
 // token, and then nothing is sent.
 func settlement(o Options) *ratelimitv3.RateLimit {
-	actions := []*routev3.RateLimit_Action{
-		{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{GenericKey: &routev3.RateLimit_Action_GenericKey{
+	actions := append(make([]*routev3.RateLimit_Action, 0, 2+len(tapKeys)),
+		&routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{GenericKey: &routev3.RateLimit_Action_GenericKey{
 			DescriptorKey: descSeen, DescriptorValue: seenFormat,
 		}}},
 		metadataAction(descToken, checkFilter, metaToken, ""),
-	}
+	)
 	for _, k := range tapKeys {
 		actions = append(actions, metadataAction(k, tapNamespace, k, "-"))
 	}

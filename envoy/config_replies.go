@@ -42,7 +42,7 @@ var (
 // Tollgate answers is a local reply too, in the dialect of its route already:
 // the first mapper, which changes nothing, keeps the others away from it.
 func localReplies() *hcmv3.LocalReplyConfig {
-	mappers := []*hcmv3.ResponseMapper{{Filter: answeredFilter()}}
+	mappers := append(make([]*hcmv3.ResponseMapper, 0, len(replies)+3), &hcmv3.ResponseMapper{Filter: answeredFilter()})
 	for _, r := range replies {
 		filter := flagFilter(r.flags...)
 		if r.status != 0 {

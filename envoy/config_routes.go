@@ -143,8 +143,7 @@ func action(s Route) *routev3.RouteAction {
 		RetryPolicy: &routev3.RetryPolicy{RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(2)},
 	}
 	if s.Rewrite != "" {
-		a.PrefixRewrite = strings.TrimSuffix(s.Rewrite, "/")
-		if a.PrefixRewrite == "" {
+		if a.PrefixRewrite = strings.TrimSuffix(s.Rewrite, "/"); a.GetPrefixRewrite() == "" {
 			// An empty prefix_rewrite is none: /prefix/x becomes /x by a pattern.
 			a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
 				Pattern: &matcherv3.RegexMatcher{Regex: `^` + regexp.QuoteMeta(s.Prefix) + `/?`}, Substitution: "/",

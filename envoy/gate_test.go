@@ -290,9 +290,11 @@ func wantError(t testing.TB, a answer, status int, kind, code string) {
 	t.Helper()
 	var body struct {
 		Error struct {
-			Message, Type string
-			Param, Code   *string
-		}
+			Message string  `json:"message"`
+			Type    string  `json:"type"`
+			Param   *string `json:"param"`
+			Code    *string `json:"code"`
+		} `json:"error"`
 	}
 	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
 		t.Errorf("%d %q: %v", a.status, a.body, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestReadCheck(t *testing.T) {
 			for _, h := range r.Headers {
 				got = append(got, h.Name+"="+h.Value)
 			}
-			if strings.Join(got, " ") != c.headers || string(r.Body) != c.body || r.HeadersOnly != c.look || r.Path != "/v1/x?q" || r.Host != "h" || r.Method != "POST" {
+			if strings.Join(got, " ") != c.headers || string(r.Body) != c.body || r.HeadersOnly != c.look || r.Path != "/v1/x?q" || r.Host != "h" || r.Method != http.MethodPost {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -148,7 +149,7 @@ func TestReadSettlement(t *testing.T) {
 	}
 	for name, in := range map[string]*rlsv3.RateLimitRequest{
 		"nothing":        nil,
-		"other domain":   {Domain: "x", Descriptors: settlementOf(descToken, "T").Descriptors},
+		"other domain":   {Domain: "x", Descriptors: settlementOf(descToken, "T").GetDescriptors()},
 		"no token":       settlementOf(descSeen, "s=200"),
 		"a huge token":   settlementOf(descToken, strings.Repeat("x", maxToken+1)),
 		"no descriptors": {Domain: settleDomain},

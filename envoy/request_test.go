@@ -257,7 +257,7 @@ func TestLargeBodies(t *testing.T) {
 			_, _ = io.Copy(io.Discard, resp.Body)
 			_ = resp.Body.Close()
 			_, got := up.last()
-			if resp.StatusCode != 200 || !bytes.Equal(got, c.body) || !bytes.Equal(g.checks.last().Body, c.body) {
+			if resp.StatusCode != http.StatusOK || !bytes.Equal(got, c.body) || !bytes.Equal(g.checks.last().Body, c.body) {
 				t.Errorf("%d; of %d bytes %d reached the upstream, %d the check", resp.StatusCode, len(c.body), len(got), len(g.checks.last().Body))
 			}
 			if g.checks.previews.Load() != before+1 {

@@ -70,7 +70,6 @@ func NewServer(c Checker, s Settler, o ServerOptions) *Server {
 		// A Check is a body, at most 60 KiB of headers, and names.
 		grpc.MaxRecvMsgSize(o.MaxBody + 1<<20),
 		grpc.NumStreamWorkers(streamWorkers),
-		grpc.SharedWriteBuffer(true),
 		grpc.StaticStreamWindowSize(1 << 20),
 		grpc.StaticConnWindowSize(16 << 20),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

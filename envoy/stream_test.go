@@ -36,7 +36,7 @@ func TestClientHangsUp(t *testing.T) {
 		}
 		req.Header.Set("Authorization", "Bearer good")
 		req.Header.Set("X-Case", kind)
-		token := ""
+		var token string
 		if kind == "stream" {
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {

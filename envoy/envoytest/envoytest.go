@@ -20,7 +20,7 @@ import (
 	"tollgate/envoy"
 )
 
-// RequireEnv, set to anything, makes a missing Envoy fail the test in place of
+// RequireEnv is the variable that, set to anything, makes a missing Envoy fail the test in place of
 // skipping it. `make test` sets it.
 const RequireEnv = "TOLLGATE_TEST_REQUIRE"
 

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -53,7 +54,7 @@ func BenchmarkCycle(b *testing.B) {
 	b.ReportAllocs()
 	for i := range b.N {
 		ref, err := j.Admit(payload)
-		for err == ErrFull {
+		for errors.Is(err, ErrFull) {
 			ref, err = j.Admit(payload)
 		}
 		if err != nil {
@@ -78,7 +79,7 @@ func BenchmarkAdmitSync(b *testing.B) {
 	b.SetParallelism(64)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := j.Admit(payload); err != nil && err != ErrFull {
+			if _, err := j.Admit(payload); err != nil && !errors.Is(err, ErrFull) {
 				b.Error(err)
 			}
 		}

@@ -77,7 +77,7 @@ func (j *Journal) prepare() error {
 			s.dirty.Store(true)
 			if err = s.flushDirty(); err != nil {
 				s.unmap()
-				os.Remove(s.path)
+				_ = os.Remove(s.path) // the next start finds it empty
 			}
 		}
 		if err != nil {

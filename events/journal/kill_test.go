@@ -3,6 +3,7 @@ package journal
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -57,7 +58,7 @@ func child(dir string) {
 			for i := 0; ; i++ {
 				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), g, i)
 				ref, err := j.Admit([]byte(id + " " + strings.Repeat("p", rand.N(2000))))
-				if err == ErrFull {
+				if errors.Is(err, ErrFull) {
 					continue
 				}
 				if err != nil {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -60,7 +61,7 @@ func (m *model) admit(rt *rapid.T) {
 		id := fmt.Sprint(m.n)
 		size := rapid.SampledFrom([]int{0, 1, 7, 600, 20_000}).Draw(rt, "size")
 		ref, err := m.j.Admit([]byte(id + " " + strings.Repeat("p", size)))
-		if err == ErrFull {
+		if errors.Is(err, ErrFull) {
 			return
 		}
 		if err != nil {
@@ -92,7 +93,7 @@ func (m *model) settle(rt *rapid.T) {
 		if err := m.j.Settle(m.open[id], event(id)); err != nil {
 			rt.Fatal(err)
 		}
-		if err := m.j.Settle(m.open[id], event(id)); err != ErrSettled {
+		if err := m.j.Settle(m.open[id], event(id)); !errors.Is(err, ErrSettled) {
 			rt.Fatalf("settled twice: %v", err)
 		}
 		delete(m.open, id)
@@ -243,7 +244,7 @@ func (m *model) undoSettle(rt *rapid.T, dir string) {
 	}
 	ev := q[len(q)-1]
 	r, _ := readAt(ev.seg.mem, ev.off, ev.seg.seed)
-	_, msgID, _, _ := splitEvent(r.body)
+	_, msgID, _, _ := splitEvent(r.body) //nolint:dogsled // it is compared by its id
 	i := slices.IndexFunc(m.j.segs, func(s *segment) bool { return s.id == r.of.segment })
 	if i < 0 {
 		return // the admission's segment is gone, so Settle had long returned

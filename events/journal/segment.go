@@ -135,7 +135,7 @@ func createSegment(dir string, h header, from string, alloc func(*os.File, int64
 	}
 	fail := func(err error) (*segment, error) {
 		f.Close()
-		os.Remove(tmp)
+		_ = os.Remove(tmp) // the next start clears it away
 		return nil, fmt.Errorf("preparing journal segment %s: %w", path, err)
 	}
 	if err := alloc(f, int64(h.size)); err != nil {
@@ -155,8 +155,8 @@ func createSegment(dir string, h header, from string, alloc func(*os.File, int64
 	}
 	if err := errors.Join(populate(s.mem), os.Rename(tmp, path), syncDir(dir)); err != nil {
 		s.unmap()
-		os.Remove(path)
-		os.Remove(tmp)
+		_ = os.Remove(path)
+		_ = os.Remove(tmp) // the next start clears it away
 		return nil, fmt.Errorf("preparing journal segment %s: %w", path, err)
 	}
 	s.tail.Store(headerSize)
@@ -256,7 +256,7 @@ func (s *segment) unmap() {
 	if s.mem == nil {
 		return
 	}
-	unix.Munmap(s.mem)
+	_ = unix.Munmap(s.mem) // it fails only for what was never mapped
 	s.file.Close()
 	s.mem = nil
 }
