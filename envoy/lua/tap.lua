@@ -166,6 +166,8 @@ local OUTPUTS = { "completion_tokens_details", "output_tokens_details", "output_
 
 -- statement reads a usage object of any of the APIs: what it states, by name.
 local function statement(text)
+  -- Braces in strings would pair up with the others.
+  text = text:gsub("\\.", ""):gsub('"[^"]*"', function(s) return s:find("[{}]") and '""' end)
   local flat = text:sub(2):gsub("%b{}", "")
   return {
     prompt = number(flat, "prompt_tokens"),
