@@ -204,8 +204,20 @@ func command(cfg SupervisorConfig) *exec.Cmd {
 		"--component-log-level", "misc:error", // which warns of work in progress, eight times each start
 	)
 	cmd.Dir = cfg.Dir
+	cmd.Env = childEnvironment()
 	cmd.SysProcAttr = sysProcAttr()
 	return cmd
 }
 
 const configFile = "envoy.yaml"
+
+// childEnvironment is what Envoy gets of ours: where things are, and no secret.
+func childEnvironment() []string {
+	env := []string{}
+	for _, name := range [...]string{"PATH", "HOME", "TMPDIR", "TZ", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +22,9 @@ type Catalog interface {
 	// Store stores a catalog if the revision in the store is still expect, and
 	// returns the new revision once the catalog is in force.
 	Store(ctx context.Context, c *catalog.Catalog, expect uint64) (uint64, error)
+	// Refresh reads again what the stored catalog only names, such as a file with
+	// a credential, and returns once that is in force.
+	Refresh(ctx context.Context) error
 }
 
 // Applied is the answer to an apply.
@@ -78,6 +82,9 @@ func (a *api) applyCatalog(ctx context.Context, c *call, text raw) (Applied, err
 	check := func(stored *catalog.Catalog) error {
 		done = merge(stored, written, prune)
 		if err := a.Catalog.Check(&done.Catalog); err != nil {
+			if e, ok := errors.AsType[*Error](err); ok {
+				return e
+			}
 			return refuse(http.StatusBadRequest, "%s", strings.TrimSpace(err.Error()))
 		}
 		*stored = done.Catalog
@@ -90,11 +97,17 @@ func (a *api) applyCatalog(ctx context.Context, c *call, text raw) (Applied, err
 	if err := check(stored); err != nil {
 		return Applied{}, err
 	}
-	if !dryRun && len(done.changes) > 0 {
-		if err := a.changeCatalog(ctx, c, check); err != nil {
-			return Applied{}, err
+	switch {
+	case dryRun:
+	case len(done.changes) == 0:
+		err = a.Catalog.Refresh(ctx)
+	default:
+		if err = a.changeCatalog(ctx, c, check); err == nil {
+			a.Logger.Info("catalog applied", "changes", len(done.changes), "by", c.who.name())
 		}
-		a.Logger.Info("catalog applied", "changes", len(done.changes), "by", c.who.name())
+	}
+	if err != nil {
+		return Applied{}, err
 	}
 	out := Applied{DryRun: dryRun, Changes: done.changes, Notes: done.notes}
 	if out.Changes == nil {

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,8 +22,10 @@ func inherit(rec, maker *key.Record) {
 }
 
 // exceeds returns an *Error when rec could do more than maker, the key that is
-// presented to make or change it: then nothing may be stored.
-func exceeds(rec, maker *key.Record) error {
+// presented to make or change it: then nothing may be stored. plan is what the
+// workspace's plan gives each key that has no limit of its own; only the operator
+// may give a key more.
+func exceeds(rec, maker *key.Record, plan key.Limits) error {
 	for _, a := range rec.Actions {
 		if !maker.May(a) {
 			return more("actions", "%s is not among the presented key's actions (%s)", a, list(maker.Actions))
@@ -42,21 +45,32 @@ func exceeds(rec, maker *key.Record) error {
 		return more("expiresAt", "the presented key ends at %s", maker.ExpiresAt.UTC().Format(timeFormat))
 	}
 	for _, l := range []struct {
-		name      string
-		rec, most int64
+		name             string
+		rec, maker, plan int64
 	}{
-		{"limits.requestsPerMinute", rec.Limits.RequestsPerMinute, maker.Limits.RequestsPerMinute},
-		{"limits.tokensPerMinute", rec.Limits.TokensPerMinute, maker.Limits.TokensPerMinute},
-		{"limits.concurrentRequests", rec.Limits.ConcurrentRequests, maker.Limits.ConcurrentRequests},
+		{"limits.requestsPerMinute", rec.Limits.RequestsPerMinute, maker.Limits.RequestsPerMinute, plan.RequestsPerMinute},
+		{"limits.tokensPerMinute", rec.Limits.TokensPerMinute, maker.Limits.TokensPerMinute, plan.TokensPerMinute},
+		{"limits.concurrentRequests", rec.Limits.ConcurrentRequests, maker.Limits.ConcurrentRequests, plan.ConcurrentRequests},
 	} {
-		if l.most != 0 && (l.rec == 0 || l.rec > l.most) {
-			return more(l.name, "the presented key has %d", l.most)
+		// What binds each: its own limit, else the plan's; 0: nothing.
+		have, most := cmp.Or(l.rec, l.plan), cmp.Or(l.maker, l.plan)
+		if most != 0 && (have == 0 || have > most) {
+			return more(l.name, "the presented key has %d", most)
 		}
 	}
 	if b := maker.Budget; b != nil && !within(rec.Budget, b) {
 		return more("budget", "the presented key has %s/%s", b.Amount, b.Period)
 	}
 	return nil
+}
+
+// planLimits are what the plan of a workspace gives each key; none where the
+// workspace is gone.
+func (a *api) planLimits(workspace string) key.Limits {
+	if w := a.Tables().Workspaces[workspace]; w != nil {
+		return w.Plan.PerKey
+	}
+	return key.Limits{}
 }
 
 func more(field, format string, args ...any) error {

@@ -41,7 +41,7 @@ func TestCoversNeverOpensMore(t *testing.T) {
 // never exceeds that key.
 func FuzzKeyRequest(f *testing.F) {
 	for _, body := range []string{
-		` `, `{}`, `{"name":"x","actions":["infer"],"models":["a/*"],"limits":{"requestsPerMinute":5}}`,
+		` `, `{}`, `{"name":"x","actions":["infer"],"models":["a/*"],"limits":{"requestsPerMinute":5,"tokensPerMinute":101}}`,
 		`{"limits":null,"budget":{"period":"day","amount":"1"},"labels":{"a":null},"expiresAt":"2030-01-01T00:00:00Z"}`,
 		`{"models":null,"name":null,"actions":null}`, `{"name":"\ud800"}`, `{"name":"a","name":"b"}`, `{"budget":{"amount":"0.1e5"}}`,
 	} {
@@ -69,11 +69,11 @@ func FuzzKeyRequest(f *testing.F) {
 			len(rec.Labels) > maxLabels || rec.ExpiresAt != nil && !rec.ExpiresAt.After(now) {
 			t.Fatalf("%q made %+v", body, rec)
 		}
-		if exceeds(rec, maker) != nil {
+		if exceeds(rec, maker, key.Limits{TokensPerMinute: 100}) != nil {
 			return
 		}
 		if rec.May(key.Wake) || rec.Models == nil || rec.ExpiresAt == nil || rec.ExpiresAt.After(end) ||
-			rec.Limits.RequestsPerMinute < 1 || rec.Limits.RequestsPerMinute > 10 || rec.Budget == nil || rec.Budget.Period != "day" {
+			rec.Limits.RequestsPerMinute < 1 || rec.Limits.RequestsPerMinute > 10 || rec.Limits.TokensPerMinute > 100 || rec.Budget == nil || rec.Budget.Period != "day" {
 			t.Fatalf("%q got past the maker's bounds: %+v", body, rec)
 		}
 	})

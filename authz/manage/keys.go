@@ -145,7 +145,7 @@ func (a *api) draft(c *call, req *KeyRequest) (*key.Record, error) {
 		return nil, err
 	}
 	if !c.who.operator() {
-		return rec, exceeds(rec, c.who.rec)
+		return rec, exceeds(rec, c.who.rec, ws.Plan.PerKey)
 	}
 	return rec, nil
 }
@@ -208,7 +208,7 @@ func (a *api) updateKey(ctx context.Context, c *call, fields KeyFields) (Key, er
 			return err
 		}
 		if !c.who.operator() {
-			return exceeds(rec, c.who.rec)
+			return exceeds(rec, c.who.rec, a.planLimits(rec.Workspace))
 		}
 		return nil
 	})

@@ -134,7 +134,7 @@ func TestNoKeyGivesMoreThanItHas(t *testing.T) {
 		`{"models":["own/*"]}`:                           "models: own/*",
 		`{"expiresAt":null}`:                             "expiresAt:",
 		`{"expiresAt":"2026-06-01T00:00:00.001Z"}`:       "expiresAt:",
-		`{"limits":null}`:                                "limits.requestsPerMinute:",
+		`{"limits":null}`:                                "limits.concurrentRequests:", // of requests, the plan gives as many
 		`{"limits":{"requestsPerMinute":61}}`:            "limits.requestsPerMinute:",
 		`{"limits":{"concurrentRequests":null}}`:         "limits.concurrentRequests:",
 		`{"budget":null}`:                                "budget:",
@@ -156,6 +156,24 @@ func TestNoKeyGivesMoreThanItHas(t *testing.T) {
 	} {
 		s.create(narrow.Key, body)
 	}
+}
+
+// TestOnlyTheOperatorRaisesAKeyAboveItsPlan: a key that has no limit of its own has
+// the plan's, and can't set a higher one, for itself or for another.
+func TestOnlyTheOperatorRaisesAKeyAboveItsPlan(t *testing.T) {
+	s := serve(t, nil)
+	k := s.create(operator, `{"workspace":"demo","actions":["infer","manage"]}`)
+	const above, below = `{"limits":{"requestsPerMinute":61}}`, `{"limits":{"requestsPerMinute":60}}`
+	s.must(403, "POST", "/api/v1/api-keys", k.Key, above)
+	s.must(403, "PATCH", "/api/v1/api-keys/"+k.ID, k.Key, above)
+	if l := s.store.Key(k.ID).Limits; l != (key.Limits{}) {
+		t.Errorf("a refused change left %+v", l)
+	}
+	s.must(201, "POST", "/api/v1/api-keys", k.Key, below)
+	s.must(200, "PATCH", "/api/v1/api-keys/"+k.ID, operator, above)
+	// What the operator raised may be given on, and no more.
+	s.must(201, "POST", "/api/v1/api-keys", k.Key, above)
+	s.must(403, "POST", "/api/v1/api-keys", k.Key, `{"limits":{"requestsPerMinute":62}}`)
 }
 
 func TestStateIsLookedUpAtEachRequest(t *testing.T) {

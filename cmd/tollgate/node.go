@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"tollgate/authz"
 	"tollgate/authz/catalog"
@@ -168,8 +169,11 @@ func (n *node) startStore(ctx context.Context) (err error) {
 func (n *node) startCatalog(ctx context.Context) (err error) {
 	n.fleet = newFleet(n.settings)
 	n.onStop(func(context.Context) { n.fleet.Close() })
-	n.catalog, err = openCatalog(ctx, n.config, n.fleet, n.settings.catalog, n.log)
-	return err
+	if n.catalog, err = openCatalog(ctx, n.config, n.fleet, n.settings.catalog, n.log); err != nil {
+		return err
+	}
+	n.background("the watch of the catalog's files", n.catalog.watch)
+	return nil
 }
 
 // startKeys reads all keys, and waits until they are.
@@ -457,6 +461,10 @@ func (n *node) startMetrics(context.Context) error {
 	return nil
 }
 
+// maxConnections bounds those of the API and of the metrics, each: they are for
+// people and scripts.
+const maxConnections = 1000
+
 // serveHTTP serves h on a bound address until the node stops.
 func (n *node) serveHTTP(a *address, h http.Handler) {
 	server := &http.Server{
@@ -470,7 +478,7 @@ func (n *node) serveHTTP(a *address, h http.Handler) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(netutil.LimitListener(a.listener, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 			n.fail("the "+a.name+" listener", err)
 		}
 	}()

@@ -92,14 +92,24 @@ func (a *address) open() error {
 	if err != nil {
 		return fmt.Errorf("can't listen on %s for the %s: %w; free the port, or choose another by %s or %s", a.value, a.name, unwrapNet(err), a.flag, a.env)
 	}
-	a.listener, a.value = l, l.Addr().String()
+	// The host as it was given: Go would say [::] for 0.0.0.0.
+	host, _, err := net.SplitHostPort(a.value)
+	if err != nil {
+		return err
+	}
+	a.listener = l
+	a.value = net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	return nil
 }
 
-// next takes the first free port after the one of base, and one that the system
-// chooses where there is none.
+// loopback is the host of every address that isn't given: a gateway for everybody
+// does not make the management API one.
+const loopback = "127.0.0.1"
+
+// next takes the first free loopback port after the one of base, and one that the
+// system chooses where there is none.
 func (a *address) next(base string) error {
-	host, text, err := net.SplitHostPort(base)
+	_, text, err := net.SplitHostPort(base)
 	if err != nil {
 		return fmt.Errorf("the address %q: %w", base, err)
 	}
@@ -108,12 +118,12 @@ func (a *address) next(base string) error {
 		return fmt.Errorf("the address %q: %w", base, err)
 	}
 	for n := port + 1; n <= min(port+100, lastPort); n++ {
-		a.value = net.JoinHostPort(host, strconv.Itoa(n))
+		a.value = net.JoinHostPort(loopback, strconv.Itoa(n))
 		if a.open() == nil {
 			return nil
 		}
 	}
-	a.value = net.JoinHostPort(host, "0")
+	a.value = net.JoinHostPort(loopback, "0")
 	return a.open()
 }
 

@@ -98,15 +98,17 @@ func run(cmd *cobra.Command, s *settings, withEnvoy bool) error {
 // greet prints where everything is, and a line to try.
 func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	s := n.settings
+	gateway, _ := dialable(s.gateway.value)
+	api, _ := dialable(s.api.value)
 	var b strings.Builder
 	line := func(name, value string) { fmt.Fprintf(&b, "  %-10s %s\n", name, value) }
 	b.WriteString("Tollgate is up.\n\n")
 	if withEnvoy {
-		line("gateway", "http://"+s.gateway.value)
+		line("gateway", "http://"+gateway)
 	} else {
-		line("gateway", "http://"+s.gateway.value+"  (once your Envoy runs: tollgate envoy bootstrap)")
+		line("gateway", "http://"+gateway+"  (once your Envoy runs: tollgate envoy bootstrap)")
 	}
-	line("api", "http://"+s.api.value)
+	line("api", "http://"+api)
 	line("grpc", s.grpc.value)
 	line("metrics", "http://"+s.metrics.value+"/metrics")
 	if addr := n.nats.Addr(); addr != "" {
@@ -122,7 +124,7 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 			b.WriteString("\nMake a key: tollgate key create --name first\n")
 		}
 		fmt.Fprintf(&b, "\nTry it:\n\n  curl http://%s%s -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n",
-			s.gateway.value, path, shown, model)
+			gateway, path, shown, model)
 	}
 	if withEnvoy {
 		b.WriteString("\nCtrl-C stops everything.\n")

@@ -306,6 +306,8 @@ func (d *document) Check(c *catalog.Catalog) error {
 	return err
 }
 
+func (d *document) Refresh(context.Context) error { return nil }
+
 func (d *document) Store(_ context.Context, c *catalog.Catalog, expect uint64) (uint64, error) {
 	s := (*Store)(d)
 	tables, err := catalog.Compile(c, catalog.Source{})
