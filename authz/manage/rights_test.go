@@ -161,7 +161,7 @@ func TestNoKeyGivesMoreThanItHas(t *testing.T) {
 // TestOnlyTheOperatorRaisesAKeyAboveItsPlan: a key that has no limit of its own has
 // the plan's, and can't set a higher one, for itself or for another.
 func TestOnlyTheOperatorRaisesAKeyAboveItsPlan(t *testing.T) {
-	s := serve(t, nil)
+	s := serve(t)
 	k := s.create(operator, `{"workspace":"demo","actions":["infer","manage"]}`)
 	const above, below = `{"limits":{"requestsPerMinute":61}}`, `{"limits":{"requestsPerMinute":60}}`
 	s.must(403, "POST", "/api/v1/api-keys", k.Key, above)
