@@ -170,7 +170,7 @@ func TestOnlyTheOperatorRaisesAKeyAboveItsPlan(t *testing.T) {
 		t.Errorf("a refused change left %+v", l)
 	}
 	s.must(201, "POST", "/api/v1/api-keys", k.Key, below)
-	s.must(200, "PATCH", "/api/v1/api-keys/"+k.ID, operator, above)
+	s.must(200, "PATCH", "/api/v1/api-keys/"+k.ID+"?workspace=demo", operator, above)
 	// What the operator raised may be given on, and no more.
 	s.must(201, "POST", "/api/v1/api-keys", k.Key, above)
 	s.must(403, "POST", "/api/v1/api-keys", k.Key, `{"limits":{"requestsPerMinute":62}}`)
