@@ -14,6 +14,7 @@ const MaxSecretSize = 512
 var wanted = [...]string{
 	"authorization", "x-api-key", "api-key",
 	"content-type", "content-encoding", "content-length",
+	"upgrade", "sec-websocket-protocol",
 	"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
 }
 

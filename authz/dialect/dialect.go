@@ -42,15 +42,24 @@ type Path struct {
 	Answer Answer
 	// ModelIn is where a request names its model, as ModelField.
 	ModelIn ModelIn
-	// ModelField is the name of that member or field, in lower case; "" where
-	// ModelIn needs none.
+	// ModelField is the name of that member, field or parameter, in lower case;
+	// "" where ModelIn needs none.
 	ModelField string
 	// StreamUsage says that a stream tells its usage only when asked by
 	// stream_options.include_usage.
 	StreamUsage bool
+	// MaxOutput are the members that bound the tokens of an answer; the largest
+	// counts. Choices are those that say how many answers the request wants;
+	// here too the largest counts. What only other paths read says nothing on
+	// this one, because the upstream doesn't go by it: it must be unambiguous
+	// all the same.
+	MaxOutput, Choices []string
 	// Prompts says that an array in the member prompt is several prompts, each
 	// answered by itself.
 	Prompts bool
+	// WebSocket says that a request must ask for a WebSocket, which no other
+	// path lets through. It is accounted by time: nobody looks into it.
+	WebSocket bool
 	// Refused are members of the body that may only be null or false: what they
 	// name lives in the upstream's account, which tenants share. 64 at most.
 	Refused []string
@@ -61,10 +70,11 @@ type ModelIn uint8
 
 // The places of a model's name.
 const (
-	ModelNone   ModelIn = iota // none is named, the body is not read
-	ModelInPath                // the pattern's {model}; the body is not read
-	ModelInJSON                // a member of a JSON object
-	ModelInForm                // a field of multipart/form-data
+	ModelNone    ModelIn = iota // none is named, the body is not read
+	ModelInPath                 // the pattern's {model}; the body is not read
+	ModelInJSON                 // a member of a JSON object
+	ModelInForm                 // a field of multipart/form-data
+	ModelInQuery                // a parameter of the query; the body is not read
 )
 
 // Answer is what Tollgate answers by itself.

@@ -34,7 +34,7 @@ func TestTables(t *testing.T) {
 				variable && !strings.HasPrefix(rest, "model}") && !strings.HasPrefix(rest, "model...}") {
 				t.Errorf("%s: pattern and ModelIn %d don't fit", where, p.ModelIn)
 			}
-			if named := p.ModelIn == ModelInJSON || p.ModelIn == ModelInForm; named != (p.ModelField != "") {
+			if named := p.ModelIn >= ModelInJSON; named != (p.ModelField != "") {
 				t.Errorf("%s: ModelField %q with ModelIn %d", where, p.ModelField, p.ModelIn)
 			}
 			for _, field := range append([]string{p.ModelField}, p.Refused...) {
@@ -42,6 +42,9 @@ func TestTables(t *testing.T) {
 				if len(field) >= foldedSize || !f.fold([]byte(field)) || !f.exact {
 					t.Errorf("%s: %q is not a short name in lower case", where, field)
 				}
+			}
+			if p.WebSocket && (p.Method != http.MethodGet || p.ModelIn == ModelInJSON || p.ModelIn == ModelInForm) {
+				t.Errorf("%s: a handshake is a GET without a body", where)
 			}
 			if len(p.Refused) > 64 {
 				t.Errorf("%s: %d refused members", where, len(p.Refused))
@@ -70,6 +73,7 @@ func TestMatch(t *testing.T) {
 		{"openai", "POST", "/v1/audio/speech", "/v1/audio/speech", ""},
 		{"openai", "POST", "/v1/images/generations", "/v1/images/generations", ""},
 		{"openai", "POST", "/v1/moderations", "/v1/moderations", ""},
+		{"openai", "GET", "/v1/realtime", "/v1/realtime", ""},
 		{"openai", "GET", "/v1/models", "/v1/models", ""},
 		{"openai", "GET", "/v1/models/gpt-4", "/v1/models/{model...}", "gpt-4"},
 		{"openai", "GET", "/v1/models/meta-llama/Llama-3.1-8B", "/v1/models/{model...}", "meta-llama/Llama-3.1-8B"},
@@ -119,6 +123,8 @@ func TestMatchRefuses(t *testing.T) {
 		{"POST", "/v1/chat/completions?x=1"},
 		{"POST", `/v1\chat\completions`},
 		{"POST", "/v1/files"},
+		{"POST", "/v1/realtime"},
+		{"GET", "/v1/realtime/calls"},
 		{"POST", "/v1/batches"},
 		{"GET", "/v1/responses/resp_1"},
 		{"DELETE", "/v1/models/gpt-4"},

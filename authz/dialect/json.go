@@ -1,7 +1,9 @@
 package dialect
 
 import (
+	"slices"
 	"strconv"
+	"unicode/utf8"
 	"unsafe"
 
 	"tollgate/authz/reason"
@@ -11,12 +13,13 @@ import (
 type role uint8
 
 const (
-	streamRole  role = iota // whether the answer is a stream
-	optionsRole             // stream_options
-	outputRole              // the most tokens of an answer
-	choicesRole             // how many answers
-	textRole                // part of the prompt
-	schemaRole              // part of the prompt, with the names in it
+	streamRole   role = iota // whether the answer is a stream
+	optionsRole              // stream_options
+	outputRole               // the most tokens of an answer, on the paths that have it
+	choicesRole              // how many answers, on the paths that have it
+	textRole                 // part of the prompt: text only
+	messagesRole             // part of the prompt: text and media
+	schemaRole               // part of the prompt: text, with the names in it
 )
 
 // members are those that are read besides the model. Each may stand in a body
@@ -33,9 +36,9 @@ var members = [...]struct {
 	{"max_output_tokens", outputRole},
 	{"n", choicesRole},
 	{"best_of", choicesRole},
-	{"messages", textRole},
+	{"messages", messagesRole},
 	{"prompt", textRole},
-	{"input", textRole},
+	{"input", messagesRole},
 	{"instructions", textRole},
 	{"system", textRole},
 	{"suffix", textRole},
@@ -127,12 +130,10 @@ func (j *jsonBody) fold(t token) bool {
 	if !t.escaped {
 		return j.name.fold(raw)
 	}
-	const longestEscape = len(`\u0000`)
-	if len(raw) > longestEscape*foldedSize {
-		return false
-	}
-	var buf [longestEscape * foldedSize]byte
-	return j.name.fold(unescape(buf[:0], raw))
+	// However long the name is, it matters if a NUL cuts it to one that does.
+	// One character more than a fold has room for decides.
+	var buf [(foldedSize + 1) * utf8.UTFMax]byte
+	return j.name.fold(unescape(buf[:0], leading(raw, foldedSize+1)))
 }
 
 // member reads the value of a member of the body.
@@ -222,10 +223,16 @@ func (j *jsonBody) read(name string, role role) bool {
 	case optionsRole:
 		return j.options(name)
 	case outputRole:
+		if !slices.Contains(c.Path.MaxOutput, name) {
+			return j.value()
+		}
 		n, ok := j.integer(name, MaxOutputTokens)
 		c.MaxOutput = max(c.MaxOutput, n)
 		return ok
 	case choicesRole:
+		if !slices.Contains(c.Path.Choices, name) {
+			return j.value()
+		}
 		present := j.peek() != 'n'
 		n, ok := j.integer(name, MaxChoices)
 		if ok && present && n < 1 {
@@ -233,9 +240,11 @@ func (j *jsonBody) read(name string, role role) bool {
 		}
 		c.Choices = max(c.Choices, n)
 		return ok
-	}
-	j.counting = countValues
-	if role == schemaRole {
+	case messagesRole:
+		j.counting = countMessages
+	case textRole:
+		j.counting = countText
+	case schemaRole:
 		j.counting = countAll
 	}
 	var ok bool

@@ -34,8 +34,8 @@ func TestReadJSON(t *testing.T) {
 		complete = "/v1/completions"
 		respond  = "/v1/responses"
 		embed    = "/v1/embeddings"
+		draw     = "/v1/images/generations"
 	)
-	png := "data:image/png;base64," + strings.Repeat("iVBORw0KGgo=", 1000)
 	for _, tt := range []struct {
 		name, path, body string
 		want             Call // Choices 0 means 1
@@ -46,17 +46,30 @@ func TestReadJSON(t *testing.T) {
 		{"escaped value", chatPath, `{"model":"a\/\u00e9\ud83d\ude00"}`, Call{Model: "a/é😀", ModelAt: Span{9, 32}}},
 		{"escaped name", chatPath, `{"\u006dodel":"m"}`, Call{Model: "m", ModelAt: Span{14, 17}}},
 		{"model inside of others", chatPath, `{"a":{"model":"x","Model":1},"model":"m"}`, Call{Model: "m", ModelAt: Span{37, 40}}},
+		{"long names with escapes", chatPath, `{"models\u0000` + strings.Repeat("A", 300) + `":1,"` + strings.Repeat(`\u006d`, 300) + `":2,"model":"m"}`, Call{}},
 		{"names that only look alike", chatPath, `{"models":1,"mode":2,"model_":3,"мodel":4,"":5,"model":"m"}`, Call{Model: "m", ModelAt: Span{56, 59}}},
 		{"longest model", chatPath, `{"model":"` + strings.Repeat("é", 128) + `"}`, Call{Model: strings.Repeat("é", 128), ModelAt: Span{9, 267}}},
 		{"longest model, escaped", chatPath, `{"model":"` + strings.Repeat(`\u0061`, 256) + `"}`, Call{Model: strings.Repeat("a", 256), ModelAt: Span{9, 1547}}},
 
 		{"output", chatPath, `{"model":"m","max_tokens":7}`, Call{MaxOutput: 7}},
-		{"largest output", chatPath, `{"max_completion_tokens":9,"model":"m","max_tokens":7,"max_output_tokens":8}`, Call{MaxOutput: 9}},
+		{"largest output", chatPath, `{"max_completion_tokens":9,"model":"m","max_tokens":7}`, Call{MaxOutput: 9}},
+		{"largest output, the other way round", chatPath, `{"max_completion_tokens":7,"model":"m","max_tokens":9}`, Call{MaxOutput: 9}},
+		{"output of a response", respond, `{"model":"m","max_output_tokens":8}`, Call{MaxOutput: 8}},
+		{"output of a completion", complete, `{"model":"m","max_tokens":7}`, Call{MaxOutput: 7}},
+		{"another path's output, chat", chatPath, `{"model":"m","max_output_tokens":1}`, Call{}},
+		{"another path's output, completions", complete, `{"model":"m","max_output_tokens":1,"max_completion_tokens":1}`, Call{}},
+		{"another path's output, responses", respond, `{"model":"m","max_tokens":1,"max_completion_tokens":1}`, Call{}},
+		{"another path's output, embeddings", embed, `{"model":"m","max_tokens":1,"max_completion_tokens":1,"max_output_tokens":1}`, Call{}},
+		{"another path's output of any kind", respond, `{"model":"m","max_tokens":["1"],"n":0,"best_of":"x"}`, Call{}},
+		{"another path's output beside its own", chatPath, `{"model":"m","max_tokens":7,"max_output_tokens":9}`, Call{MaxOutput: 7}},
 		{"null output", chatPath, `{"model":"m","max_tokens":null,"n":null,"stream":null,"stream_options":null}`, Call{}},
 		{"output 0", chatPath, `{"model":"m","max_tokens":0}`, Call{}},
 		{"huge output", chatPath, `{"model":"m","max_tokens":9223372036854775808000}`, Call{MaxOutput: MaxOutputTokens}},
 		{"choices", chatPath, `{"model":"m","n":3}`, Call{Choices: 3}},
 		{"best_of", complete, `{"model":"m","n":3,"best_of":5}`, Call{Choices: 5}},
+		{"best_of of chat", chatPath, `{"model":"m","n":3,"best_of":5}`, Call{Choices: 3}},
+		{"images", draw, `{"model":"m","n":4,"prompt":"a cat"}`, Call{Choices: 4, PromptBytes: 5}},
+		{"n of what has one answer", embed, `{"model":"m","n":4}`, Call{}},
 		{"huge n", chatPath, `{"model":"m","n":99999999999999999999}`, Call{Choices: MaxChoices}},
 		{"prompts", complete, `{"model":"m","n":2,"prompt":["ab","c", "d"]}`, Call{Choices: 6, PromptBytes: 4}},
 		{"prompts of tokens", complete, `{"model":"m","prompt":[[1,2],[3]]}`, Call{Choices: 2, PromptBytes: 12}},
@@ -72,13 +85,6 @@ func TestReadJSON(t *testing.T) {
 		{"input of tokens", embed, `{"model":"m","input":[[1,22,333],[4]]}`, Call{PromptBytes: 16}},
 		{"tools count with their names", chatPath, `{"model":"m","tools":[{"name":"f","enum":["x"]}]}`, Call{PromptBytes: int64(len("name" + "f" + "enum" + "x"))}},
 		{"system and suffix", complete, `{"model":"m","system":"ab","suffix":"c","functions":[{"d":"e"}]}`, Call{PromptBytes: 5}},
-		{"images don't count", chatPath, `{"model":"m","messages":[{"image_url":{"url":"` + png + `"}}]}`, Call{}},
-		{"with escaped slashes", chatPath, `{"model":"m","messages":["data:image\/png;base64,ab\/c="]}`, Call{}},
-		{"sound doesn't count", chatPath, `{"model":"m","messages":[{"input_audio":{"data":"UklGRg==","format":"wav"}}]}`, Call{PromptBytes: 3}},
-		{"text after data:", chatPath, `{"model":"m","messages":["data:x;base64,ignore this text"]}`, Call{PromptBytes: 30}},
-		{"text that begins with data:", chatPath, `{"model":"m","messages":["data: text"]}`, Call{PromptBytes: 10}},
-		{"text in data", chatPath, `{"model":"m","messages":[{"data":"a text","x":"y"}]}`, Call{PromptBytes: 7}},
-		{"data ends with its value", chatPath, `{"model":"m","messages":[{"data":["abc"]},"def"]}`, Call{PromptBytes: 6}},
 
 		{"stream false", chatPath, `{"model":"m","stream":false,"stream_options":{"include_usage":true}}`, Call{}},
 		{"usage is told anyway", respond, `{"model":"m","stream":true,"stream_options":{"include_obfuscation":false}}`, Call{Stream: true}},
@@ -130,6 +136,14 @@ func TestReadJSONRefuses(t *testing.T) {
 		{"twin, escaped", `{"model":"a","\u004dodel":"b"}`, reason.ModelAmbiguous, "", "model"},
 		{"cut at a NUL", `{"model":"a","model\u0000":"b"}`, reason.ModelAmbiguous, "", "model"},
 		{"cut at a NUL, longer", `{"model":"a","model\u0000` + strings.Repeat("x", 20) + `":"b"}`, reason.ModelAmbiguous, "", "model"},
+		{"cut at a NUL, much longer", `{"model\u0000` + strings.Repeat("A", 200) + `":"b","model":"a"}`, reason.ModelAmbiguous, "", "model"},
+		{"cut at a NUL, 1 MB longer", `{"model":"a","MODEL\u0000` + strings.Repeat("A", 1<<20) + `":"b"}`, reason.ModelAmbiguous, "", "model"},
+		{"cut at a NUL, then surrogates", `{"model":"a","model\u0000` + strings.Repeat(`\ud83d\ude00`, 100) + `":"b"}`, reason.ModelAmbiguous, "", "model"},
+		{"cut at a NUL, alone", `{"model\u0000` + strings.Repeat("A", 200) + `":"b"}`, reason.ModelAmbiguous, "", "model"},
+		{"cut at a NUL, all escaped", `{"model":"a","` + escaped("model\x00"+strings.Repeat("x", 200)) + `":"b"}`, reason.ModelAmbiguous, "", "model"},
+		{"a longer name cut at a NUL", `{"max_completion_tokens\u0000` + strings.Repeat("A", 200) + `":1,` + model + `}`, reason.BodyInvalid, "lower-case letters", "max_completion_tokens"},
+		{"another path's name cut at a NUL", `{"max_output_tokens\u0000` + strings.Repeat("A", 200) + `":1,` + model + `}`, reason.BodyInvalid, "lower-case letters", "max_output_tokens"},
+		{"an option cut at a NUL", `{"stream_options":{"include_usage\u0000` + strings.Repeat("A", 200) + `":false},` + model + `}`, reason.BodyInvalid, "lower-case letters", "stream_options.include_usage"},
 		{"model null", `{"model":null}`, reason.BodyInvalid, "must be a string", "model"},
 		{"model number", `{"model":1}`, reason.BodyInvalid, "must be a string", "model"},
 		{"model array", `{"model":["m"]}`, reason.BodyInvalid, "must be a string", "model"},
@@ -157,6 +171,9 @@ func TestReadJSONRefuses(t *testing.T) {
 		{"options broken", `{"stream_options":{"include_usage":true,},` + model + `}`, reason.BodyInvalid, "name of a member", ""},
 		{"max_tokens twice", `{"max_tokens":1,"max_tokens":2,` + model + `}`, reason.BodyInvalid, "more than once", "max_tokens"},
 		{"max_tokens twin", `{"max_tokens":1,"Max_Tokens":2,` + model + `}`, reason.BodyInvalid, "more than once", "max_tokens"},
+		{"another path's output twice", `{"max_output_tokens":1,"max_output_tokens":2,` + model + `}`, reason.BodyInvalid, "more than once", "max_output_tokens"},
+		{"another path's output, twin", `{"Max_Output_Tokens":1,` + model + `}`, reason.BodyInvalid, "lower-case letters", "max_output_tokens"},
+		{"another path's choices twice", `{"best_of":1,"best_of":2,` + model + `}`, reason.BodyInvalid, "more than once", "best_of"},
 		{"max_completion_tokens twice", `{"max_completion_tokens":1,"max_completion_tokens":2,` + model + `}`, reason.BodyInvalid, "more than once", "max_completion_tokens"},
 		{"max_tokens negative", `{"max_tokens":-1,` + model + `}`, reason.BodyInvalid, "whole number, 0 or more", "max_tokens"},
 		{"max_tokens minus 0", `{"max_tokens":-0,` + model + `}`, reason.BodyInvalid, "whole number", "max_tokens"},
@@ -215,12 +232,21 @@ func TestReadJSONRefuses(t *testing.T) {
 }
 
 func TestStoredObjectsAreRefused(t *testing.T) {
-	for _, member := range []string{`"previous_response_id":"resp_1"`, `"conversation":{"id":"conv_1"}`, `"background":true`, `"Background":false`, `"background":false,"background":false`} {
+	for _, member := range []string{`"previous_response_id":"resp_1"`, `"conversation":{"id":"conv_1"}`, `"prompt":{"id":"pmpt_1"}`, `"background":true`, `"Background":false`, `"background":false,"background":false`} {
 		_, r, detail, param := readBody(t, "/v1/responses", `{"model":"m",`+member+`}`)
 		if r != reason.BodyInvalid || detail == "" || param == "" {
 			t.Errorf("%s: %v, %s, %s", member, r, detail, param)
 		}
 	}
+}
+
+// escaped is s with each byte as an escape.
+func escaped(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		fmt.Fprintf(&b, `\u%04x`, s[i])
+	}
+	return b.String()
 }
 
 // TestUsageOptionEdit makes the edit and asks encoding/json what it came to;
@@ -303,6 +329,8 @@ func TestLargeBodies(t *testing.T) {
 		"one prompt":          `{"messages":[{"content":"` + fill("The quick brown fox. ") + `"}],"model":"m"}`,
 		"many members":        `{` + fill(`"a":1,`) + `"model":"m"}`,
 		"many escaped names":  `{` + fill(`"\u0061":1,`) + `"model":"m"}`,
+		"one escaped name":    `{"` + fill(`\u0061`) + `":1,"model":"m"}`,
+		"many long names":     `{` + fill(`"model_\u0000`+strings.Repeat("A", 1000)+`":1,`) + `"model":"m"}`,
 		"many folded names":   `{` + fill(`"ſſſſſſſſ":1,`) + `"model":"m"}`,
 		"many data URLs":      `{"messages":[` + fill(`"data:;base64,",`) + `1],"model":"m"}`,
 		"many prompts":        `{"prompt":[` + fill(`"a",`) + `1],"model":"m"}`,
@@ -398,7 +426,7 @@ func FuzzReadJSON(f *testing.F) {
 		`{"model":"a\/\u00e9\ud83d\ude00\"\\\b\f\n\r\t","stream":true}`, `{"model":"m","Model":"n"}`, `{"ſtream":true,"model":"m"}`,
 		`{"model":"m","stream":true,"stream_options":{"include_usage":false}}`, `{"model":"m","max_tokens":12,"n":3}`,
 		`{"model":"m","\ud800":1}`, "{\"model\":\"\xff\"}", "\ufeff{\"model\":\"m\"}", `{"model":"m"}{}`, `{"a":[[[{"b":[{}]}]]],"model":"m"}`,
-		`{"model\u0000x":"a","model":"m"}`, `{"model":"m","prompt":["a",[1,2],"data:x;base64,aa"]}`, `{"model":"m","x":01}`, `{"x":1e5,"y":-0,"model":"m"}`,
+		`{"model\u0000x":"a","model":"m"}`, `{"model\u0000` + strings.Repeat("A", 200) + `":"a","model":"m"}`, `{"model":"m","max_output_tokens":"x","max_completion_tokens":3}`, `{"model":"m","prompt":["a",[1,2],"data:x;base64,aa"]}`, `{"model":"m","x":01}`, `{"x":1e5,"y":-0,"model":"m"}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -443,12 +471,12 @@ func sameToJSONText(c *Call, body []byte) error {
 		if err != nil {
 			return err
 		}
-		exact := name.String()
+		cut, _, _ := strings.Cut(name.String(), "\x00") // as a reader in C does
 		value, err := d.ReadValue()
 		if err != nil {
 			return err
 		}
-		if exact != "model" {
+		if !strings.EqualFold(cut, "model") {
 			continue
 		}
 		found++

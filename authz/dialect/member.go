@@ -1,9 +1,6 @@
 package dialect
 
-import (
-	"bytes"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // foldedSize is longer than every name that a fold is compared with.
 const foldedSize = 32
@@ -64,41 +61,4 @@ func asciiTwin(r rune) byte {
 		return 'i'
 	}
 	return 0
-}
-
-// textSize is how many bytes a string (between its quotes, as it was written)
-// adds to the estimate of the prompt. Images and sound don't count, which stand
-// there as a data: URL in base64 or as base64 in a member named data: what they
-// cost is not a matter of bytes.
-func textSize(raw []byte, data bool) int64 {
-	media := raw
-	if rest, ok := bytes.CutPrefix(raw, []byte("data:")); ok {
-		const longestType = 128
-		head := rest[:min(len(rest), longestType)]
-		if i := bytes.Index(head, []byte(";base64,")); i >= 0 {
-			media, data = rest[i+len(";base64,"):], true
-		}
-	}
-	if data && isBase64(media) {
-		return 0
-	}
-	return int64(len(raw))
-}
-
-// base64Bytes are those of both alphabets and the padding. A backslash is
-// there because some clients write the slash escaped.
-var base64Bytes = func() (t [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\\") {
-		t[c] = true
-	}
-	return t
-}()
-
-func isBase64(b []byte) bool {
-	for _, c := range b {
-		if !base64Bytes[c] {
-			return false
-		}
-	}
-	return true
 }

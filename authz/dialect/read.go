@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 
 	"tollgate/authz/reason"
@@ -21,6 +22,8 @@ func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
 		detail = checkJSONHeaders(req)
 	case ModelInForm:
 		boundary, detail = formBoundary(req)
+	case ModelInQuery:
+		return c.readQuery(req)
 	default:
 		return reason.None, "", ""
 	}
@@ -29,6 +32,8 @@ func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
 		return reason.BodyInvalid, detail, ""
 	case req.HeadersOnly:
 		return reason.None, "", ""
+	case req.BodyCut:
+		return reason.BodyInvalid, bodyCut, ""
 	case len(req.Body) == 0:
 		return reason.BodyInvalid, "The request has no body.", ""
 	}
@@ -39,9 +44,14 @@ func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
 	return c.readForm(req.Body, boundary)
 }
 
-// Rename is the edit of the body that makes it name another model. It returns
-// false where the body doesn't name the model. A form takes no name with a line
-// break in it.
+// bodyCut is for whoever runs a proxy that is not configured for Tollgate.
+const bodyCut = "The proxy did not send the whole body of the request to Tollgate, which reads the model there. " +
+	"Whoever runs the proxy: let the check carry the body (ext_authz: with_request_body without allow_partial_message; " +
+	"Istio: includeRequestBodyInCheck; Envoy Gateway: bodyToExtAuth), as long as the longest body."
+
+// Rename is the edit of the body, or of the path of a request with ModelInQuery,
+// that makes it name another model. It returns false where neither names the
+// model. A form takes no name with a line break in it.
 func (c *Call) Rename(model string) (at Span, text string, ok bool) {
 	switch c.Path.ModelIn {
 	case ModelInJSON:
@@ -49,6 +59,8 @@ func (c *Call) Rename(model string) (at Span, text string, ok bool) {
 		return c.ModelAt, string(quoted), err == nil
 	case ModelInForm:
 		return c.ModelAt, model, !strings.ContainsAny(model, "\r\n")
+	case ModelInQuery:
+		return c.ModelAt, url.QueryEscape(model), true
 	}
 	return Span{}, "", false
 }

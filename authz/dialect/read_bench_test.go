@@ -28,7 +28,7 @@ func BenchmarkReadJSON(b *testing.B) {
 		"english": head + strings.Repeat("The quick brown fox jumps over it. ", size/35) + tail,
 		"escapes": head + strings.Repeat(`line\n\"quoted\" \u00e9`, size/23) + tail,
 		"chinese": head + strings.Repeat("\u5929\u5730\u7384\u9ec4\u5b87\u5b99\u6d2a\u8352", size/24) + tail,
-		"image":   head + `data:image/png;base64,` + strings.Repeat("iVBORw0KGgoAAAANSUhEUgAA", size/24) + tail,
+		"image":   `{"messages":[{"content":[{"image_url":{"url":"data:image/png;base64,` + strings.Repeat("iVBORw0KGgoAAAANSUhEUgAA", size/24) + `"}}]}],"x":[{"y":"` + tail,
 		"tools":   head + `"}],"tools":[` + strings.Repeat(`{"type":"function","function":{"name":"f","parameters":{"type":"object","a":[1,2.5,true]}}},`, size/92) + `{}],"m":[{"x":"` + tail,
 	} {
 		b.Run(name, func(b *testing.B) {

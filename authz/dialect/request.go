@@ -33,6 +33,11 @@ type Request struct {
 	// HeadersOnly marks the first look at a request whose body the proxy has
 	// not read yet: route, key and state are checked, nothing is reserved.
 	HeadersOnly bool
+	// BodyCut says that the proxy did not hand over the body, or not all of it:
+	// Body is nil although the request has one. CutAt is how many bytes of it
+	// came.
+	BodyCut bool
+	CutAt   int64
 }
 
 // Span is a half-open range of bytes in a body.
@@ -49,18 +54,22 @@ type Call struct {
 	// may alias the request.
 	Model string
 	// ModelAt is where the body names the model: the JSON string with its
-	// quotes, or the field's value in a form; zero elsewhere. See Rename.
+	// quotes, or the field's value in a form; or, in Request.Path, the
+	// parameter's value in a query; zero elsewhere. See Rename.
 	ModelAt Span
 	Stream  bool
-	// MaxOutput is the most tokens an answer may have, as the request says;
-	// 0 where it does not. At most MaxOutputTokens.
+	// MaxOutput is the most tokens an answer may have, as the request says in
+	// the members that Path.MaxOutput names; 0 where it does not. At most
+	// MaxOutputTokens.
 	MaxOutput int64
-	// Choices is how many answers the request wants: the larger of n and
-	// best_of, times the number of prompts. At least 1, at most MaxChoices.
+	// Choices is how many answers the request wants: the largest of the members
+	// that Path.Choices names, times the number of prompts. At least 1, at most
+	// MaxChoices.
 	Choices int64
 	// PromptBytes is how much text the prompt has, as written in the body: what
 	// an estimate of its tokens starts from. A token's id in a prompt counts as
-	// 4 bytes, media in base64 as 0.
+	// 4 bytes; images, sound, video and PDF in base64 count as 0 where the API
+	// takes them, and in full everywhere else.
 	PromptBytes int64
 	// UsageOption is where a stream stands that tells its usage only when asked
 	// (Path.StreamUsage); zero for all other requests.

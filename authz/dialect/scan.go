@@ -28,8 +28,9 @@ type counting uint8
 
 const (
 	countNothing counting = iota
-	countValues
-	countAll // names of members too: those of a schema are part of the prompt
+	countText
+	countMessages // but not the media in them, see isMedia
+	countAll      // names of members too: those of a schema are part of the prompt
 )
 
 // tokenBytes is how many bytes of text a number in a prompt stands for: it is a
@@ -121,7 +122,10 @@ func (s *scanner) name() (t token, ok bool) {
 // value goes over any value and adds up its text.
 func (s *scanner) value() bool {
 	base := s.depth
-	data := false // the value is that of a member named data
+	// name is that of the member whose value comes next; nil in an array. parent
+	// is the name that the value opened last had, which made the depth opened.
+	var name, parent []byte
+	opened := 0
 	for {
 		done := true
 		switch c := s.peek(); {
@@ -131,12 +135,16 @@ func (s *scanner) value() bool {
 				return false
 			}
 			if s.counting != countNothing {
-				s.text += textSize(s.raw(t), data)
+				if s.depth != opened {
+					parent = nil // it was closed
+				}
+				s.text += s.textSize(t, parent, name)
 			}
 		case c == '{' || c == '[':
 			if !s.open(c == '{') {
 				return false
 			}
+			parent, opened = name, s.depth
 			done = !s.next(true)
 		case c == '-' || '0' <= c && c <= '9':
 			if !s.number() {
@@ -156,7 +164,7 @@ func (s *scanner) value() bool {
 				return false
 			}
 		}
-		data = false
+		name = nil
 		if s.inObject() {
 			t, ok := s.name()
 			if !ok {
@@ -165,7 +173,7 @@ func (s *scanner) value() bool {
 			if s.counting == countAll {
 				s.text += int64(t.End - t.Start)
 			}
-			data = string(s.raw(t)) == "data"
+			name = s.raw(t)
 		}
 	}
 }
@@ -323,6 +331,21 @@ func hex4(b []byte) int {
 		u = u<<4 | d
 	}
 	return u
+}
+
+// leading is the beginning of a string that str accepted, with n characters or
+// all that it has.
+func leading(raw []byte, n int) []byte {
+	i := 0
+	for ; n > 0 && i < len(raw); n-- {
+		if raw[i] == '\\' {
+			i += escape(raw[i:])
+			continue
+		}
+		_, size := utf8.DecodeRune(raw[i:])
+		i += size
+	}
+	return raw[:i]
 }
 
 // unescape appends the text of a string that str accepted.

@@ -23,8 +23,9 @@ var openAI = Dialect{
 		fromForm("/v1/audio/transcriptions"),
 		fromForm("/v1/audio/translations"),
 		fromJSON("/v1/audio/speech"),
-		fromJSON("/v1/images/generations"),
+		images("/v1/images/generations"),
 		fromJSON("/v1/moderations"),
+		realtime("/v1/realtime"),
 		listModels("/v1/models"),
 		oneModel("/v1/models/{model...}"),
 	},
@@ -57,12 +58,23 @@ func fromForm(pattern string) Path {
 func chat(pattern string) Path {
 	p := fromJSON(pattern)
 	p.StreamUsage = true
+	p.MaxOutput = []string{"max_tokens", "max_completion_tokens"}
+	p.Choices = []string{"n"}
 	return p
 }
 
 func completions(pattern string) Path {
-	p := chat(pattern)
+	p := fromJSON(pattern)
+	p.StreamUsage = true
+	p.MaxOutput = []string{"max_tokens"}
+	p.Choices = []string{"n", "best_of"}
 	p.Prompts = true
+	return p
+}
+
+func images(pattern string) Path {
+	p := fromJSON(pattern)
+	p.Choices = []string{"n"}
 	return p
 }
 
@@ -70,8 +82,14 @@ func completions(pattern string) Path {
 // can only be fetched later.
 func responses(pattern string) Path {
 	p := fromJSON(pattern)
-	p.Refused = []string{"previous_response_id", "conversation", "background"}
+	p.MaxOutput = []string{"max_output_tokens"}
+	p.Refused = []string{"previous_response_id", "conversation", "prompt", "background"}
 	return p
+}
+
+// realtime is a WebSocket with a model that speaks.
+func realtime(pattern string) Path {
+	return Path{Method: http.MethodGet, Pattern: pattern, Action: key.Infer, ModelIn: ModelInQuery, ModelField: "model", WebSocket: true}
 }
 
 func listModels(pattern string) Path {
