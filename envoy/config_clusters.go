@@ -40,18 +40,37 @@ const manyRequests = 1_000_000
 // fail and can't be repeated, so Envoy closes first.
 const upstreamIdle = 4 * time.Second
 
-func buildClusters(o Options, specs []Cluster) ([]*clusterv3.Cluster, error) {
-	clusters := make([]*clusterv3.Cluster, 0, len(specs))
-	ca := o.CAFile
+// buildClusters makes the clusters of specs and their secrets in two forms: for a
+// static configuration, in which Envoy finds secrets by itself, and for one that
+// Tollgate streams to it.
+func buildClusters(o Options, specs []Cluster) (static, live clusters, err error) {
 	for _, s := range specs {
-		if s.TLS && ca == "" {
-			if ca = systemCAFile(); ca == "" {
-				return nil, errors.New("no file of CA certificates was found for the https upstreams: name one in CAFile")
+		ca := &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: s.CA}}
+		if s.TLS && s.CA == nil {
+			file := o.CAFile
+			if file == "" {
+				if file = systemCAFile(); file == "" {
+					return static, live, errors.New("no file of CA certificates was found for the https upstreams: name one in CAFile")
+				}
 			}
+			ca = &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: file}}
 		}
-		clusters = append(clusters, buildCluster(s, ca))
+		c := buildCluster(s, ca, nil)
+		static.clusters = append(static.clusters, c)
+		if s.Credential != nil {
+			static.secrets = append(static.secrets, staticSecret(s))
+			live.secrets = append(live.secrets, liveSecret(s))
+			c = buildCluster(s, ca, fromStream())
+		}
+		live.clusters = append(live.clusters, c)
 	}
-	return clusters, nil
+	return static, live, nil
+}
+
+// clusters are what goes with each other.
+type clusters struct {
+	clusters []*clusterv3.Cluster
+	secrets  []*tlsv3.Secret
 }
 
 func buildServerCluster(o Options, name string) *clusterv3.Cluster {
@@ -74,13 +93,18 @@ func buildServerCluster(o Options, name string) *clusterv3.Cluster {
 	return c
 }
 
-func buildCluster(s Cluster, ca string) *clusterv3.Cluster {
+// buildCluster makes a cluster whose secret, if it has one, is found where secrets
+// says.
+func buildCluster(s Cluster, ca *corev3.DataSource, secrets *corev3.ConfigSource) *clusterv3.Cluster {
 	endpoints := make([]*endpointv3.LbEndpoint, len(s.Endpoints))
 	for i, e := range s.Endpoints {
 		weight := e.Weight
 		def(&weight, 1)
 		endpoints[i] = &endpointv3.LbEndpoint{
-			HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address("", e), Hostname: authority(e, s.TLS)}},
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+				Address: address("", e), Hostname: authority(e, s.TLS),
+				HealthCheckConfig: &endpointv3.Endpoint_HealthCheckConfig{Hostname: authority(e, s.TLS)},
+			}},
 			LoadBalancingWeight: wrapperspb.UInt32(weight),
 		}
 	}
@@ -94,9 +118,7 @@ func buildCluster(s Cluster, ca string) *clusterv3.Cluster {
 		CircuitBreakers:               breakers(),
 		DnsLookupFamily:               clusterv3.Cluster_ALL,
 	}
-	if len(s.Endpoints) > 1 {
-		c.OutlierDetection = outliers()
-	}
+	watchHealth(c, s)
 	protocol := &httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(upstreamIdle)},
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -110,23 +132,16 @@ func buildCluster(s Cluster, ca string) *clusterv3.Cluster {
 		c.TransportSocket = upstreamTLS(ca, s.Endpoints)
 	}
 	if s.Path != "" {
-		protocol.HttpFilters = []*hcmv3.HttpFilter{prependPath(s.Path), httpFilter("envoy.filters.http.upstream_codec", &upstreamcodecv3.UpstreamCodec{})}
+		protocol.HttpFilters = append(protocol.HttpFilters, prependPath(s.Path))
+	}
+	if s.Credential != nil {
+		protocol.HttpFilters = append(protocol.HttpFilters, injectCredential(s, secrets))
+	}
+	if protocol.HttpFilters != nil {
+		protocol.HttpFilters = append(protocol.HttpFilters, httpFilter("envoy.filters.http.upstream_codec", &upstreamcodecv3.UpstreamCodec{}))
 	}
 	c.TypedExtensionProtocolOptions = httpOptions(protocol)
 	return c
-}
-
-// outliers leaves out, for a while, an endpoint that can't be connected to or
-// that answers as a gateway without a backend does. A model's own 500 says
-// nothing of its host.
-func outliers() *clusterv3.OutlierDetection {
-	return &clusterv3.OutlierDetection{
-		Interval: durationpb.New(time.Second), BaseEjectionTime: durationpb.New(5 * time.Second), MaxEjectionPercent: wrapperspb.UInt32(50),
-		SplitExternalLocalOriginErrors: true,
-		ConsecutiveLocalOriginFailure:  wrapperspb.UInt32(3),
-		ConsecutiveGatewayFailure:      wrapperspb.UInt32(5), EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(100),
-		EnforcingConsecutive_5Xx: wrapperspb.UInt32(0), EnforcingSuccessRate: wrapperspb.UInt32(0),
-	}
 }
 
 // prependPath is a filter on the way to one cluster, where the route's own
@@ -140,8 +155,8 @@ func prependPath(path string) *hcmv3.HttpFilter {
 // upstreamTLS checks the certificate for the endpoint's own name. An IP address
 // is not sent as SNI, by which Envoy would know what to look for; so where there
 // is one, the certificate may be for any of the cluster's hosts.
-func upstreamTLS(ca string, endpoints []Endpoint) *corev3.TransportSocket {
-	validation := &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: ca}}}
+func upstreamTLS(ca *corev3.DataSource, endpoints []Endpoint) *corev3.TransportSocket {
+	validation := &tlsv3.CertificateValidationContext{TrustedCa: ca}
 	byName := true
 	for _, e := range endpoints {
 		kind := tlsv3.SubjectAltNameMatcher_DNS

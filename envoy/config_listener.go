@@ -141,7 +141,7 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 // friend; and every one that only Tollgate may set.
 func earlyMutations() []*mutationv3.HeaderMutation {
 	return []*mutationv3.HeaderMutation{
-		removePrefix("x-tollgate-"),
+		removePrefix(ownHeaders),
 		removePrefix("x-envoy-"),
 		// Envoy puts its own id into x-request-id, and Tollgate the admission's.
 		setHeader(clientRequestIDHeader, "%REQ(X-REQUEST-ID)%", corev3.HeaderValueOption_ADD_IF_ABSENT),

@@ -26,6 +26,7 @@ var replies = []reply{
 	{status: 413, kind: "invalid_request_error", code: "request_too_large", message: "The request's body is larger than this path allows."},
 	{status: 404, kind: "invalid_request_error", message: "There is no such path here. Check the base URL of your client."},
 	{status: 408, kind: "invalid_request_error", message: "The request took too long to arrive."},
+	{status: 504, kind: "server_error", message: "The model took too long to answer."}, // a route's maxDuration, which sets no flag
 	{flags: []string{"UT", "DT", "SI", "UMSDR"}, kind: "server_error", message: "The model took too long to answer."},
 	{flags: []string{"UF", "UH", "UC", "LR", "UR", "UPE", "URX", "DF"}, kind: "server_error", message: "The model's server could not be reached, or broke off. Try again.", retry: true},
 	{flags: []string{"NC"}, kind: "server_error", message: "There is no way to the model's server. Try again, and tell whoever runs this gateway if it stays so.", retry: true},

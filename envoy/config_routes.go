@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -21,7 +22,8 @@ const routesName = "gateway"
 
 // Headers that are a matter between Envoy and Tollgate.
 const (
-	clusterHeader         = "x-tollgate-cluster"
+	clusterHeader         = ownHeaders + "cluster"
+	userHeader            = ownHeaders + "user"
 	requestIDHeader       = "x-request-id"
 	clientRequestIDHeader = "x-client-request-id"
 )
@@ -67,11 +69,24 @@ type variant struct {
 //     the Check either;
 //   - any other has its headers looked at first, and then a Check that may take
 //     longer. What multipart requests carry is larger than what JSON does.
+//
+// A body above the route's bound that Envoy holds all the same is refused by the
+// Check.
+//
+// On a WebSocket's path every request is checked by its headers alone. What is
+// no handshake is refused by the Check.
 func variants(o Options, s Route) []variant {
 	body, multipart := s.MaxBody, s.MaxMultipart
 	def(&body, DefaultMaxBody)
 	def(&multipart, DefaultMaxMultipart)
 	off := pack(&extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_Disabled{Disabled: true}})
+	bodiless := map[string]*anypb.Any{
+		precheckFilter: off,
+		checkFilter:    perRoute(&extauthzv3.CheckSettings{DisableRequestBodyBuffering: true}),
+	}
+	if s.WebSocket {
+		return []variant{{name: "websocket", filters: bodiless}}
+	}
 	return []variant{
 		{
 			name: "small",
@@ -81,16 +96,13 @@ func variants(o Options, s Route) []variant {
 			}},
 			filters: map[string]*anypb.Any{
 				precheckFilter: off,
-				checkFilter:    perRoute(&extauthzv3.CheckSettings{WithRequestBody: whole(min(body, SmallBody))}),
+				checkFilter:    perRoute(&extauthzv3.CheckSettings{WithRequestBody: whole(SmallBody)}),
 			},
 		},
 		{
 			name:    "bodiless",
 			headers: []*routev3.HeaderMatcher{{Name: "content-length", HeaderMatchSpecifier: present(false)}, matches(":method", "GET|HEAD|DELETE|OPTIONS")},
-			filters: map[string]*anypb.Any{
-				precheckFilter: off,
-				checkFilter:    perRoute(&extauthzv3.CheckSettings{DisableRequestBodyBuffering: true}),
-			},
+			filters: bodiless,
 		},
 		{
 			name:    "multipart",
@@ -104,9 +116,16 @@ func variants(o Options, s Route) []variant {
 	}
 }
 
+// leastBound is the lowest bound that Envoy may have for a body which it began to
+// read while the headers were looked at. By then it may hold connectionBuffer
+// bytes and one read more, and have stopped reading; it goes on only if that is
+// less than half of the bound. (Seen with 2 KiB and 128 KiB: the request stood
+// still until its maxDuration.)
+const leastBound = 8 * connectionBuffer
+
 func large(timeout time.Duration, bytes uint32) *extauthzv3.CheckSettings {
 	return &extauthzv3.CheckSettings{
-		WithRequestBody: whole(bytes),
+		WithRequestBody: whole(max(bytes, leastBound)),
 		ServiceOverride: &extauthzv3.CheckSettings_GrpcService{GrpcService: checkService(timeout)},
 	}
 }
@@ -138,9 +157,11 @@ func action(s Route) *routev3.RouteAction {
 		AppendXForwardedHost: true,
 		Timeout:              durationpb.New(0), // the first byte of an answer may take as long as the whole
 		MaxStreamDuration:    &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(duration)},
-		// At most one upstream may compute: only what certainly didn't reach one
-		// is sent again.
-		RetryPolicy: &routev3.RetryPolicy{RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(2)},
+		RetryPolicy:          retries(),
+	}
+	if s.WebSocket {
+		// No other route has it: elsewhere Envoy refuses an upgrade.
+		a.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "websocket"}}
 	}
 	if s.Rewrite != "" {
 		if a.PrefixRewrite = strings.TrimSuffix(s.Rewrite, "/"); a.GetPrefixRewrite() == "" {
@@ -151,6 +172,20 @@ func action(s Route) *routev3.RouteAction {
 		}
 	}
 	return a
+}
+
+// retries sends again, to another endpoint if there is one, only what certainly
+// didn't reach the one before: at most one upstream may compute.
+func retries() *routev3.RetryPolicy {
+	return &routev3.RetryPolicy{
+		RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(2),
+		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
+		}},
+		// An endpoint with a hundred times another's weight comes up often.
+		HostSelectionRetryMaxAttempts: 20,
+	}
 }
 
 func matches(header, regex string) *routev3.HeaderMatcher {

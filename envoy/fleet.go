@@ -2,15 +2,19 @@ package envoy
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"sync"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/protobuf/proto"
 )
@@ -22,6 +26,7 @@ type Fleet struct {
 	snapshots cachev3.SnapshotCache
 	server    serverv3.Server
 	close     context.CancelFunc
+	versions  []byte // key of the hash that versions of secrets are
 
 	mu      sync.Mutex
 	want    map[string]string // version by type; what was published last
@@ -32,9 +37,16 @@ type Fleet struct {
 // fleetStream is one connected Envoy. Its maps are by type.
 type fleetStream struct {
 	node    string
+	sent    map[string]sent
 	taken   map[string]string // version; "": it asked and has none yet
-	refused map[string]string // what it said against the version that was sent last
+	refused map[string]refusal
 }
+
+// sent is the newest answer to an Envoy.
+type sent struct{ nonce, version string }
+
+// refusal is a version that an Envoy would not have, and why.
+type refusal struct{ version, why string }
 
 // everyone is the one group of nodes that there is.
 type everyone struct{}
@@ -53,11 +65,16 @@ func NewFleet() *Fleet {
 		want:      map[string]string{},
 		streams:   map[int64]*fleetStream{},
 		changed:   make(chan struct{}),
+		versions:  make([]byte, 32),
 	}
+	_, _ = rand.Read(f.versions) // never fails
 	f.server = serverv3.NewServer(ctx, f.snapshots, serverv3.CallbackFuncs{
 		StreamOpenFunc:    func(_ context.Context, id int64, _ string) error { f.opened(id); return nil },
 		StreamClosedFunc:  func(id int64, _ *corev3.Node) { f.closed(id) },
 		StreamRequestFunc: func(id int64, r *discoveryv3.DiscoveryRequest) error { f.requested(id, r); return nil },
+		StreamResponseFunc: func(_ context.Context, id int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
+			f.answered(id, r)
+		},
 	})
 	return f
 }
@@ -69,18 +86,19 @@ func (f *Fleet) Close() { f.close() }
 // It does not wait for them: see Wait. What is the same as before is not sent
 // again.
 func (f *Fleet) Publish(r *Resources) error {
-	clusters := make([]types.Resource, len(r.Clusters))
-	for i, c := range r.Clusters {
-		clusters[i] = c
-	}
 	var snapshot cachev3.Snapshot
 	want := map[string]string{}
 	for kind, items := range map[types.ResponseType][]types.Resource{
-		types.Cluster:  clusters,
-		types.Listener: {r.live},
+		types.Secret:   resources(r.live.secrets),
+		types.Cluster:  resources(r.live.clusters.clusters),
+		types.Listener: {r.live.listener},
 		types.Route:    {r.Routes},
 	} {
-		version, err := versionOf(items)
+		h := sha256.New()
+		if kind == types.Secret { // a version is shown to everybody, and must not help with guessing
+			h = hmac.New(sha256.New, f.versions)
+		}
+		version, err := versionOf(h, items)
 		if err != nil {
 			return err
 		}
@@ -96,17 +114,21 @@ func (f *Fleet) Publish(r *Resources) error {
 	}
 	f.mu.Lock()
 	f.want = want
-	for _, s := range f.streams {
-		clear(s.refused)
-	}
 	f.signal()
 	f.mu.Unlock()
 	return f.snapshots.SetSnapshot(context.Background(), fleetNode, &snapshot)
 }
 
+func resources[T types.Resource](list []T) []types.Resource {
+	out := make([]types.Resource, len(list))
+	for i, r := range list {
+		out[i] = r
+	}
+	return out
+}
+
 // versionOf names a set of resources by its content.
-func versionOf(items []types.Resource) (string, error) {
-	h := sha256.New()
+func versionOf(h hash.Hash, items []types.Resource) (string, error) {
 	for _, item := range items {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(item)
 		if err != nil {
@@ -118,7 +140,9 @@ func versionOf(items []types.Resource) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:12]), nil
 }
 
-// Wait returns once every connected Envoy has taken what was published last. The
+// Wait returns once what was published last is in force in every connected Envoy:
+// Envoy acknowledges clusters when they can be used, which is after it has
+// resolved their names, got their secrets and checked their health once. The
 // error is ctx's, or says what an Envoy has against it.
 func (f *Fleet) Wait(ctx context.Context) error {
 	for {
@@ -146,8 +170,8 @@ func (f *Fleet) behind() (node string, err error) {
 			if want == "" || taken == want {
 				continue
 			}
-			if why := s.refused[url]; why != "" {
-				return "", fmt.Errorf("the Envoy %s refuses the configuration: %s", s.node, why)
+			if no := s.refused[url]; no.version == want {
+				return "", fmt.Errorf("the Envoy %s refuses the configuration: %s", s.node, no.why)
 			}
 			node = s.node
 		}
@@ -171,7 +195,7 @@ func (f *Fleet) signal() {
 func (f *Fleet) opened(id int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.streams[id] = &fleetStream{node: "that just connected", taken: map[string]string{}, refused: map[string]string{}}
+	f.streams[id] = &fleetStream{node: "that just connected", sent: map[string]sent{}, taken: map[string]string{}, refused: map[string]refusal{}}
 	f.signal()
 }
 
@@ -180,6 +204,15 @@ func (f *Fleet) closed(id int64) {
 	defer f.mu.Unlock()
 	delete(f.streams, id)
 	f.signal()
+}
+
+// answered notes what an Envoy is sent.
+func (f *Fleet) answered(id int64, r *discoveryv3.DiscoveryResponse) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.streams[id]; s != nil {
+		s.sent[r.GetTypeUrl()] = sent{r.GetNonce(), r.GetVersionInfo()}
+	}
 }
 
 // requested notes what an Envoy's request says of what it was sent before: an
@@ -196,6 +229,16 @@ func (f *Fleet) requested(id int64, r *discoveryv3.DiscoveryRequest) {
 	}
 	url := r.GetTypeUrl()
 	s.taken[url] = r.GetVersionInfo()
-	s.refused[url] = r.GetErrorDetail().GetMessage()
+	if url == secretURL && len(r.GetResourceNames()) == 0 {
+		delete(s.taken, url) // it has no use for secrets any more, and won't acknowledge that there are none
+	}
+	if last := s.sent[url]; r.GetErrorDetail() != nil && r.GetResponseNonce() == last.nonce {
+		s.refused[url] = refusal{last.version, r.GetErrorDetail().GetMessage()}
+		// As if it had that version: or it would be sent the same at once, and
+		// refuse it again, for as long as it is published.
+		r.VersionInfo = last.version
+	}
 	f.signal()
 }
+
+const secretURL = resourcev3.SecretType

@@ -120,6 +120,10 @@ type ModelSpec struct {
 	// Workspaces that see the model; nil: all.
 	Workspaces []string       `json:"workspaces,omitzero"`
 	Upstreams  []UpstreamSpec `json:"upstreams,omitzero"`
+	// CAFile has the certificates, in PEM, that https upstreams' are checked
+	// against; "": the system's.
+	CAFile      string           `json:"caFile,omitzero"`
+	HealthCheck *HealthCheckSpec `json:"healthCheck,omitzero"` // nil: upstreams that fail are left out for a while
 	// Cluster is the name of an Envoy cluster of the operator's.
 	Cluster string `json:"cluster,omitzero"`
 	// UpstreamModel is the name that the upstream knows; "": ID.
@@ -134,6 +138,13 @@ type ModelSpec struct {
 type UpstreamSpec struct {
 	URL    string `json:"url"`             // http, https, or env:NAME
 	Weight int64  `json:"weight,omitzero"` // 0: 1
+}
+
+// HealthCheckSpec says how to find out which of a model's upstreams can serve.
+type HealthCheckSpec struct {
+	Path     string `json:"path"`              // of a GET that answers 200, as the upstream knows it
+	Interval string `json:"interval,omitzero"` // 1s to 5m; "": DefaultHealthInterval
+	Timeout  string `json:"timeout,omitzero"`  // 100ms to 5s; "": DefaultHealthTimeout
 }
 
 // CredentialSpec says where the secret for an upstream is found. In the text it
@@ -162,11 +173,24 @@ type RouteSpec struct {
 	// nowhere.
 	Upstream    string `json:"upstream,omitzero"`
 	MaxDuration string `json:"maxDuration,omitzero"` // such as 90s or 2h; "": DefaultMaxDuration
+	// MaxWebSocketDuration is MaxDuration for WebSockets; "": DefaultMaxWebSocketDuration.
+	MaxWebSocketDuration string `json:"maxWebSocketDuration,omitzero"`
 	// MaxBody is such as 512KiB or 16MiB; "": DefaultMaxBody, and
 	// DefaultMaxMultipart for multipart/form-data.
 	MaxBody string `json:"maxBody,omitzero"`
 	Mode    Mode   `json:"mode,omitzero"` // "": Enforce
+	// Settlement says who tells what became of a request; "": SettledByEnvoy.
+	Settlement Settlement `json:"settlement,omitzero"`
 }
+
+// Settlement is how a route's admissions are settled.
+type Settlement string
+
+// The settlements.
+const (
+	SettledByEnvoy Settlement = "envoy" // by Envoy, when the stream is done
+	Unsettled      Settlement = "none"  // by nobody: at once, with what was reserved
+)
 
 // SettingsSpec is what holds for all.
 type SettingsSpec struct {

@@ -15,10 +15,13 @@ import (
 
 // What holds where a catalog says nothing.
 const (
-	DefaultModelHeader  = "x-tollgate-model"
-	DefaultMaxDuration  = time.Hour
-	DefaultMaxBody      = 16 << 20
-	DefaultMaxMultipart = 32 << 20
+	DefaultModelHeader          = "x-tollgate-model"
+	DefaultMaxDuration          = time.Hour
+	DefaultMaxWebSocketDuration = 15 * time.Minute
+	DefaultMaxBody              = 16 << 20
+	DefaultMaxMultipart         = 32 << 20
+	DefaultHealthInterval       = 5 * time.Second
+	DefaultHealthTimeout        = 2 * time.Second
 )
 
 // Source is where Compile finds what a catalog only names. A nil field finds
@@ -192,18 +195,47 @@ func compileModel(s *ModelSpec, from Source) (*Model, error) {
 		m.Rates[unit] = d
 	}
 	var err error
+	if m.HealthCheck, err = compileHealthCheck(s.HealthCheck); err != nil {
+		return nil, err
+	}
+	if m.CA, err = from.certificates(s.CAFile); err != nil {
+		return nil, err
+	}
 	m.Credential, err = from.credential(s.Credential)
 	return m, err
 }
 
+func compileHealthCheck(s *HealthCheckSpec) (*HealthCheck, error) {
+	if s == nil {
+		return nil, nil
+	}
+	h := &HealthCheck{Path: s.Path, Interval: DefaultHealthInterval, Timeout: DefaultHealthTimeout}
+	var err error
+	if s.Interval != "" {
+		if h.Interval, err = healthInterval.parse(s.Interval); err != nil {
+			return nil, err
+		}
+	}
+	if s.Timeout != "" {
+		h.Timeout, err = healthTimeout.parse(s.Timeout)
+	}
+	return h, err
+}
+
 func compileRoute(s *RouteSpec, from Source) (r Route, err error) {
 	r = Route{
-		MaxDuration: DefaultMaxDuration, MaxBody: DefaultMaxBody, MaxMultipart: DefaultMaxMultipart,
-		Observe: s.Mode == Observe,
+		MaxDuration: DefaultMaxDuration, MaxWebSocketDuration: DefaultMaxWebSocketDuration,
+		MaxBody: DefaultMaxBody, MaxMultipart: DefaultMaxMultipart,
+		Observe: s.Mode == Observe, Unsettled: s.Settlement == Unsettled,
 	}
 	r.Dialect, _ = dialect.Lookup(s.Dialect)
 	if s.MaxDuration != "" {
-		if r.MaxDuration, err = parseDuration(s.MaxDuration); err != nil {
+		if r.MaxDuration, err = maxDuration.parse(s.MaxDuration); err != nil {
+			return r, err
+		}
+	}
+	if s.MaxWebSocketDuration != "" {
+		if r.MaxWebSocketDuration, err = maxDuration.parse(s.MaxWebSocketDuration); err != nil {
 			return r, err
 		}
 	}

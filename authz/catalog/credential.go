@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"cmp"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,12 +13,29 @@ import (
 // not print.
 type Credential struct {
 	Header string // in lower case
-	value  string
+	Prefix string // what goes before the secret: "Bearer ", or nothing
+	From   string // where the secret was read: env:NAME or file:PATH
+	secret string
 }
 
-// Value is the header's value: the scheme, if there is one, and the secret. It
-// must not be stored, logged or told.
-func (c Credential) Value() string { return c.value }
+// Secret must not be stored, logged or told.
+func (c Credential) Secret() string { return c.secret }
+
+// Value is the header's value: Prefix and Secret.
+func (c Credential) Value() string { return c.Prefix + c.secret }
+
+// File is the path of the file that the secret was read from, "" if from none.
+func (c Credential) File() string { return c.named(filePrefix) }
+
+// Env is the variable that the secret was read from, "" if from none.
+func (c Credential) Env() string { return c.named(envPrefix) }
+
+func (c Credential) named(prefix string) string {
+	if name, ok := strings.CutPrefix(c.From, prefix); ok {
+		return name
+	}
+	return ""
+}
 
 // String keeps the secret out of texts.
 func (c Credential) String() string { return c.Header + ": [secret]" }
@@ -38,7 +57,7 @@ func (s Source) credential(spec *CredentialSpec) (*Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
 	}
-	c := &Credential{Header: strings.ToLower(cmp.Or(spec.Header, "authorization"))}
+	c := &Credential{Header: strings.ToLower(cmp.Or(spec.Header, "authorization")), From: spec.From, secret: secret}
 	scheme := ""
 	if spec.Scheme != nil {
 		scheme = *spec.Scheme
@@ -46,9 +65,8 @@ func (s Source) credential(spec *CredentialSpec) (*Credential, error) {
 		scheme = "Bearer"
 	}
 	if scheme != "" {
-		scheme += " "
+		c.Prefix = scheme + " "
 	}
-	c.value = scheme + secret
 	return c, nil
 }
 
@@ -78,6 +96,33 @@ func (s Source) secret(from string) (string, error) {
 		}
 	}
 	return secret, nil
+}
+
+// certificates reads a file of CA certificates.
+func (s Source) certificates(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	if s.File == nil {
+		return nil, errors.New("caFile: files are not looked at here")
+	}
+	text, err := s.File(path)
+	if err != nil {
+		return nil, fmt.Errorf("caFile: the file can't be read: %w", err)
+	}
+	n := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if n++; block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("caFile: %s has a %s, which doesn't belong there", path, strings.ToLower(block.Type))
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, fmt.Errorf("caFile: %s: certificate %d: %w", path, n, err)
+		}
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("caFile: %s has no certificate in PEM (-----BEGIN CERTIFICATE-----)", path)
+	}
+	return text, nil
 }
 
 // env looks up what env:NAME names.

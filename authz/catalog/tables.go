@@ -88,8 +88,10 @@ type Model struct {
 	// there are Upstreams, else the operator's; "": the mesh routes.
 	Cluster       string
 	Upstreams     []Upstream
-	UpstreamModel string      // the name that the upstream knows
-	Credential    *Credential // nil: none
+	CA            []byte       // PEM certificates for https Upstreams; nil: the system's
+	HealthCheck   *HealthCheck // nil: none
+	UpstreamModel string       // the name that the upstream knows
+	Credential    *Credential  // nil: none
 	Rates         map[string]decimal.Decimal
 }
 
@@ -103,6 +105,12 @@ type Upstream struct {
 	Weight uint32 // at least 1
 }
 
+// HealthCheck finds out which of a model's upstreams can serve.
+type HealthCheck struct {
+	Path              string // /… of a GET that answers 200
+	Interval, Timeout time.Duration
+}
+
 // Route opens the paths of a dialect.
 type Route struct {
 	Dialect  *dialect.Dialect
@@ -110,10 +118,22 @@ type Route struct {
 	Cluster  string    // RouteCluster of the dialect where there is an Upstream
 	// MaxDuration is the longest that a request may take, its answer included.
 	MaxDuration time.Duration
+	// MaxWebSocketDuration is the same for a path that is a WebSocket.
+	MaxWebSocketDuration time.Duration
 	// MaxBody and MaxMultipart are the most bytes that a request's body may
 	// have: of multipart/form-data the latter.
 	MaxBody, MaxMultipart int64
 	Observe               bool
+	// Unsettled says that nobody will tell what became of a request.
+	Unsettled bool
+}
+
+// Duration is the longest that a request to a path of the route may take.
+func (r *Route) Duration(p *dialect.Path) time.Duration {
+	if p.WebSocket {
+		return r.MaxWebSocketDuration
+	}
+	return r.MaxDuration
 }
 
 // Settings is what holds for all.
@@ -171,6 +191,15 @@ func (m *Model) In(workspace string) bool {
 	}
 	_, found := slices.BinarySearch(m.Workspaces, workspace)
 	return found
+}
+
+// CheckCredential is the credential that the answer of a check has to bring
+// along: none where the cluster is Tollgate's own, which adds it by itself.
+func (m *Model) CheckCredential() *Credential {
+	if len(m.Upstreams) > 0 {
+		return nil
+	}
+	return m.Credential
 }
 
 // Allows reports whether the plan opens the model.

@@ -43,6 +43,12 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 		}
 		return checkASCII(name)
 	})
+	https := first == nil || first.Scheme == "https" // what is in a variable may be either
+	if m.CAFile != "" && (len(m.Upstreams) == 0 || !https) {
+		s.invalidf(path+".caFile", "is for https upstreams, of which this model has none")
+	}
+	s.optional(path+".caFile", m.CAFile, checkFile)
+	s.healthCheck(path+".healthCheck", m)
 	s.optional(path+".upstreamModel", m.UpstreamModel, checkText)
 	s.credential(path+".credential", m.Credential)
 	for unit, rate := range m.Rates {
@@ -56,6 +62,19 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 		}
 		s.required(item, rate, checkDecimal)
 	}
+}
+
+func (s *source) healthCheck(path string, m *ModelSpec) {
+	h := m.HealthCheck
+	if h == nil {
+		return
+	}
+	if len(m.Upstreams) == 0 {
+		s.invalidf(path, "is for upstreams, of which this model has none")
+	}
+	s.required(path+".path", h.Path, checkPath)
+	s.optional(path+".interval", h.Interval, healthInterval.check)
+	s.optional(path+".timeout", h.Timeout, healthTimeout.check)
 }
 
 func (s *source) credential(path string, c *CredentialSpec) {
@@ -105,15 +124,14 @@ func (s *source) routes(routes []RouteSpec) {
 		}
 		seen[r.Dialect] = true
 		s.optional(path+".upstream", r.Upstream, checkURL)
-		s.optional(path+".maxDuration", r.MaxDuration, func(text string) error {
-			_, err := parseDuration(text)
-			return err
-		})
+		s.optional(path+".maxDuration", r.MaxDuration, maxDuration.check)
+		s.optional(path+".maxWebSocketDuration", r.MaxWebSocketDuration, maxDuration.check)
 		s.optional(path+".maxBody", r.MaxBody, func(text string) error {
 			_, err := parseSize(text)
 			return err
 		})
 		oneOf(s, path+".mode", r.Mode, Enforce, Observe)
+		oneOf(s, path+".settlement", r.Settlement, SettledByEnvoy, Unsettled)
 	}
 }
 

@@ -14,16 +14,26 @@ import (
 
 // Bounds of single values.
 const (
-	maxID          = 128       // bytes of a user's id
-	maxText        = 256       // bytes of an external id, a label's value, a name, a pattern
-	maxLabelName   = 64        // bytes
-	maxDigits      = 18        // of a decimal: what is exact in govalues/decimal, with room
-	maxWeight      = 10_000    // of an upstream
-	maxLimit       = 1 << 50   // per minute
-	minBody        = 1 << 10   // bytes
-	maxBody        = 256 << 20 // bytes
-	minMaxDuration = time.Second
-	maxMaxDuration = 24 * time.Hour
+	maxID        = 128       // bytes of a user's id
+	maxText      = 256       // bytes of an external id, a label's value, a name, a pattern
+	maxLabelName = 64        // bytes
+	maxDigits    = 18        // of a decimal: what is exact in govalues/decimal, with room
+	maxWeight    = 10_000    // of an upstream
+	maxLimit     = 1 << 50   // per minute
+	minBody      = 1 << 10   // bytes
+	maxBody      = 256 << 20 // bytes
+)
+
+// span is what a duration must lie in.
+type span struct {
+	min, max time.Duration
+	want     string // in words, with examples
+}
+
+var (
+	maxDuration    = span{time.Second, 24 * time.Hour, "from 1s to 24h, such as 90s or 1h30m"}
+	healthInterval = span{time.Second, 5 * time.Minute, "from 1s to 5m, such as 10s"}
+	healthTimeout  = span{100 * time.Millisecond, 5 * time.Second, "from 100ms to 5s, such as 500ms"}
 )
 
 var (
@@ -102,12 +112,18 @@ func checkDecimal(s string) error {
 	return nil
 }
 
-func parseDuration(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < minMaxDuration || d > maxMaxDuration {
-		return 0, fmt.Errorf("want a duration from 1s to %dh, such as 90s or 1h30m", int(maxMaxDuration.Hours()))
+func (s span) parse(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < s.min || d > s.max {
+		return 0, errors.New("want a duration " + s.want)
 	}
 	return d, nil
+}
+
+// check checks what parse reads.
+func (s span) check(text string) error {
+	_, err := s.parse(text)
+	return err
 }
 
 func parseSize(s string) (int64, error) {
@@ -185,6 +201,22 @@ func checkEnv(name string) error {
 		return errors.New("after env: goes the name of an environment variable: letters, digits and _")
 	}
 	return nil
+}
+
+// checkPath checks the path of a GET.
+func checkPath(s string) error {
+	if !strings.HasPrefix(s, "/") || strings.Contains(s, "//") || strings.ContainsAny(s, `%?#\"`) || s != "/" && strings.HasSuffix(s, "/") {
+		return errors.New("want a path such as /health, without a query or escapes")
+	}
+	return checkASCII(s)
+}
+
+// checkFile checks the path of a file, of which nothing is known here.
+func checkFile(s string) error {
+	if strings.HasPrefix(s, filePrefix) || strings.HasPrefix(s, envPrefix) {
+		return errors.New("want the path of a file, without file: or env: before it")
+	}
+	return checkText(s)
 }
 
 // checkFrom checks where a credential comes from. It doesn't repeat the text,

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -15,12 +17,16 @@ import (
 type fleet struct {
 	*envoy.Fleet
 	settings *settings
+	started  time.Time
 
-	mu     sync.Mutex
-	latest int // counts Prepare and Finish, so that a late removal knows that it is overtaken; guarded by mu
+	mu        sync.Mutex      // held for as long as Prepare takes; guards the following
+	latest    int             // counts Prepare and Finish, so that a late removal knows that it is overtaken
+	published *catalog.Tables // what Envoys were sent last; nil: nothing yet
 }
 
-func newFleet(s *settings) *fleet { return &fleet{Fleet: envoy.NewFleet(), settings: s} }
+func newFleet(s *settings) *fleet {
+	return &fleet{Fleet: envoy.NewFleet(), settings: s, started: time.Now()}
+}
 
 const (
 	// prepareTime bounds how long an Envoy may take to have what is new.
@@ -28,19 +34,42 @@ const (
 	// lastChecks is how long a check that was decided by the old catalog may
 	// still be on its way to be routed: the longest Check timeout.
 	lastChecks = envoy.DefaultLargeCheckTimeout
+	// comeBack is how long after the start Envoys of the process before may take
+	// to connect. Until then nobody knows how many there are to wait for.
+	comeBack = 2 * envoy.ReconnectTime
 )
 
-// Prepare implements proxies.
+// Prepare implements proxies. After an error Envoys are sent again what they had.
 func (f *fleet) Prepare(ctx context.Context, old, next *catalog.Tables) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := sleepUntil(ctx, f.started.Add(comeBack)); err != nil {
+		return err
+	}
 	f.latest++
+	before := f.published
 	if err := f.publish(union(old, next)); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, prepareTime)
+	waiting, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
-	return f.Wait(ctx)
+	err := f.Wait(waiting)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w after %v (does every upstream's name resolve?)", err, prepareTime)
+	}
+	return errors.Join(err, f.publish(before))
+}
+
+func sleepUntil(ctx context.Context, t time.Time) error {
+	select {
+	case <-time.After(time.Until(t)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Finish implements proxies. What is new in t, or all of it at the start, is
@@ -49,7 +78,7 @@ func (f *fleet) Finish(t *catalog.Tables) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.latest++
-	if f.latest == 1 {
+	if f.published == nil {
 		return f.publish(t)
 	}
 	mine := f.latest
@@ -63,12 +92,17 @@ func (f *fleet) Finish(t *catalog.Tables) error {
 	return nil
 }
 
+// publish makes t's routing what Envoys have. f.mu is held.
 func (f *fleet) publish(t *catalog.Tables) error {
 	r, err := f.settings.resources(t)
 	if err != nil {
 		return err
 	}
-	return f.Publish(r)
+	if err := f.Publish(r); err != nil {
+		return err
+	}
+	f.published = t
+	return nil
 }
 
 // union is what two catalogs have together, as far as routing goes: next's, and
@@ -76,7 +110,12 @@ func (f *fleet) publish(t *catalog.Tables) error {
 func union(old, next *catalog.Tables) *catalog.Tables {
 	u := *next
 	u.Models = maps.Clone(old.Models)
-	maps.Copy(u.Models, next.Models)
+	for id, m := range next.Models {
+		if was := old.Models[id]; was != nil && len(m.Upstreams) == 0 {
+			m = was // whoever was admitted to our cluster finds it
+		}
+		u.Models[id] = m
+	}
 	u.Routes = slices.Clone(next.Routes)
 	for _, r := range old.Routes {
 		if !slices.ContainsFunc(next.Routes, func(n catalog.Route) bool { return n.Dialect == r.Dialect }) {

@@ -40,7 +40,7 @@ func routing(t *catalog.Tables) envoy.Spec {
 	var spec envoy.Spec
 	for _, m := range t.Models {
 		if len(m.Upstreams) > 0 {
-			spec.Clusters = append(spec.Clusters, cluster(m.Cluster, m.Upstreams))
+			spec.Clusters = append(spec.Clusters, modelCluster(m))
 		}
 	}
 	slices.SortFunc(spec.Clusters, func(a, b envoy.Cluster) int { return strings.Compare(a.Name, b.Name) })
@@ -57,8 +57,8 @@ func routing(t *catalog.Tables) envoy.Spec {
 			}
 			seen[prefix] = true
 			spec.Routes = append(spec.Routes, envoy.Route{
-				Prefix: prefix, Rewrite: r.Dialect.Upstream(prefix),
-				MaxDuration: r.MaxDuration, MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
+				Prefix: prefix, Rewrite: r.Dialect.Upstream(prefix), WebSocket: r.Dialect.Paths[j].WebSocket,
+				MaxDuration: r.Duration(&r.Dialect.Paths[j]), MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
 			})
 		}
 	}
@@ -72,6 +72,29 @@ func literal(pattern string) string {
 		return before
 	}
 	return strings.TrimSuffix(before, "/")
+}
+
+func modelCluster(m *catalog.Model) envoy.Cluster {
+	c := cluster(m.Cluster, m.Upstreams)
+	c.CA = m.CA
+	if h := m.HealthCheck; h != nil {
+		c.HealthCheck = &envoy.HealthCheck{Path: h.Path, Interval: h.Interval, Timeout: h.Timeout}
+	}
+	if cr := m.Credential; cr != nil {
+		c.Credential = &envoy.Credential{Header: cr.Header, Prefix: cr.Prefix, Secret: cr.Secret(), Env: cr.Env()}
+		if path := cr.File(); path != "" {
+			c.Credential.File = absolute(path)
+		}
+	}
+	return c
+}
+
+// absolute is a path that means the same from wherever Envoy is started.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path // without a working directory there is nothing better
 }
 
 func cluster(name string, upstreams []catalog.Upstream) envoy.Cluster {
@@ -92,8 +115,8 @@ func (s *settings) resources(t *catalog.Tables) (*envoy.Resources, error) {
 	return envoy.Build(o, routing(t))
 }
 
-// credentialsMayTravel refuses to send an upstream's credential in a Check's
-// answer over anything but loopback.
+// credentialsMayTravel refuses to send an upstream's credential to Envoy, with its
+// configuration or in a Check's answer, over anything but loopback.
 func credentialsMayTravel(grpc string, t *catalog.Tables) error {
 	host, _, err := net.SplitHostPort(grpc)
 	if err != nil {
@@ -104,8 +127,30 @@ func credentialsMayTravel(grpc string, t *catalog.Tables) error {
 	}
 	for _, m := range t.Models {
 		if m.Credential != nil {
-			return fmt.Errorf("model %q has a credential, which goes to Envoy in the answer of a check: that must not leave the machine in clear text; "+
+			return fmt.Errorf("model %q has a credential, which Tollgate sends to Envoy: that must not leave the machine in clear text; "+
 				"let --grpc-addr be a loopback address", m.ID)
+		}
+	}
+	return nil
+}
+
+// credentialsStand looks whether an Envoy that reads the models' credentials by
+// itself would find what is meant: it takes a file as it is, a line's end too.
+func credentialsStand(t *catalog.Tables) error {
+	for _, m := range t.Models {
+		if m.Credential == nil || len(m.Upstreams) == 0 {
+			continue
+		}
+		path := m.Credential.File()
+		if path == "" {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("model %q: credential: %w", m.ID, err)
+		}
+		if string(text) != m.Credential.Secret() {
+			return fmt.Errorf("model %q: with --static Envoy reads %s by itself and takes it as it is: let the file hold the secret alone, without spaces or a line's end (printf %%s)", m.ID, path)
 		}
 	}
 	return nil
@@ -158,7 +203,8 @@ func newBootstrap() *cobra.Command {
 		Use: "bootstrap", Short: "Print what an Envoy starts with", Args: takes(),
 		Long: `Print the configuration that an Envoy of yours starts with, for the same environment as tollgate serve's: the
 addresses come from the flags, the environment, or the running Tollgate's data directory. Such an Envoy gets models and
-routes from Tollgate while it runs. With --static it starts with all of them, and is started again after a change.`,
+routes from Tollgate while it runs. With --static it starts with all of them, and is started again after a change; the
+models' credentials it then reads itself, from the same files, or the variables of that name in its own environment.`,
 	}
 	s := newSettings(cmd)
 	static := cmd.Flags().Bool("static", false, "the whole configuration, for an Envoy that asks nobody for changes")
@@ -202,6 +248,9 @@ func (s *settings) printBootstrap(ctx context.Context, static bool) ([]byte, err
 	}
 	tables, err := compile(c)
 	if err != nil {
+		return nil, err
+	}
+	if err := credentialsStand(tables); err != nil {
 		return nil, err
 	}
 	resources, err := s.resources(tables)

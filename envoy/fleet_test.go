@@ -1,0 +1,323 @@
+package envoy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"tollgate/authz"
+	"tollgate/authz/dialect"
+	"tollgate/envoy"
+	"tollgate/envoy/envoytest"
+)
+
+// fleet is Tollgate's side of live configuration: a server with a Fleet, whose
+// checks admit to the cluster that the request's x-want header names.
+type fleet struct {
+	*envoy.Fleet
+	t      *testing.T
+	config envoy.Options
+	server *envoy.Server
+	served chan error
+}
+
+// newFleet makes a fleet and serves it.
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	envoytest.Find(t)
+	f := &fleet{t: t, config: envoy.Options{Listen: envoytest.FreeAddr(t)}}
+	f.serve("127.0.0.1:0")
+	t.Cleanup(f.stop)
+	return f
+}
+
+func (f *fleet) serve(addr string) {
+	f.t.Helper()
+	f.Fleet = envoy.NewFleet()
+	checks := &checker{hook: func(_ context.Context, r *dialect.Request, d *authz.Decision) {
+		for _, h := range r.Headers {
+			if h.Name == "x-want" {
+				d.Cluster = h.Value
+			}
+		}
+	}}
+	f.server = envoy.NewServer(checks, &settler{seen: map[string][]authz.Observation{}}, envoy.ServerOptions{Fleet: f.Fleet})
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.config.Server = l.Addr().String()
+	server, served := f.server, make(chan error, 1)
+	f.served = served
+	go func() { served <- server.Serve(l) }()
+}
+
+// stop ends the server, as a restart of Tollgate does.
+func (f *fleet) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = f.server.Stop(ctx)
+	if err := <-f.served; err != nil {
+		f.t.Errorf("Serve: %v", err)
+	}
+}
+
+func (f *fleet) start() *envoytest.Envoy {
+	f.t.Helper()
+	return envoytest.Start(f.t, envoytest.Options{Config: f.config, Live: true})
+}
+
+// publish makes clusters the configuration, beside a route for /v1.
+func (f *fleet) publish(clusters ...envoy.Cluster) {
+	f.t.Helper()
+	f.publishSpec(envoy.Spec{Clusters: clusters, Routes: []envoy.Route{{Prefix: "/v1"}}})
+}
+
+func (f *fleet) publishSpec(s envoy.Spec) {
+	f.t.Helper()
+	r, err := envoy.Build(f.config, s)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.Publish(r); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// wait fails the test if the configuration isn't in force everywhere soon.
+func (f *fleet) wait() {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := f.Wait(ctx); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ask sends one request to a cluster.
+func (f *fleet) ask(cluster string, headers ...string) answer {
+	f.t.Helper()
+	return f.askPath("/v1/x", cluster, headers...)
+}
+
+func (f *fleet) askPath(path, cluster string, headers ...string) answer {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, "http://"+f.config.Listen+path, strings.NewReader("{}"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer good")
+	req.Header.Set("X-Want", cluster)
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	return send(f.t, req)
+}
+
+// want fails the test unless the next request to a cluster is answered so.
+func (f *fleet) want(cluster string, status int, body string) {
+	f.t.Helper()
+	if a := f.ask(cluster); a.status != status || body != "" && a.body != body {
+		f.t.Errorf("%s: %d %q, want %d %q", cluster, a.status, a.body, status, body)
+	}
+}
+
+// says is an upstream that answers everything so.
+func says(t *testing.T, body string) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func clusterAt(t *testing.T, name string, servers ...*httptest.Server) envoy.Cluster {
+	t.Helper()
+	c := envoy.Cluster{Name: name}
+	for _, s := range servers {
+		c.Endpoints = append(c.Endpoints, endpoint(t, s.URL))
+		c.TLS = s.TLS != nil
+	}
+	return c
+}
+
+// updates is how often Envoy has taken up something new of each kind.
+func updates(t *testing.T, e *envoytest.Envoy) string {
+	t.Helper()
+	return e.Stats(t, regexp.QuoteMeta("listener_manager.listener_modified")+"|"+regexp.QuoteMeta("listener_manager.lds.update_success")+
+		"|"+regexp.QuoteMeta("rds.gateway.update_success")+"|listener_manager.listener_added")
+}
+
+// What is published reaches a running Envoy: at the next request after Wait, it
+// is there, changed, or gone, and nothing else is touched.
+func TestFleetChanges(t *testing.T) {
+	f := newFleet(t)
+	one, two := says(t, "one"), says(t, "two")
+	f.publish(clusterAt(t, "a", one))
+	e := f.start()
+	f.wait()
+	before := updates(t, e)
+	f.want("a", 200, "one")
+	for round := range 10 {
+		name := fmt.Sprint("b", round)
+		f.publish(clusterAt(t, "a", one), clusterAt(t, name, one))
+		f.wait()
+		f.want(name, 200, "one")
+		f.publish(clusterAt(t, "a", one), clusterAt(t, name, two))
+		f.wait()
+		f.want(name, 200, "two")
+		f.publish(clusterAt(t, "a", one))
+		f.wait()
+		f.want(name, 503, "")
+		f.want("a", 200, "one")
+	}
+	if now := updates(t, e); now != before {
+		t.Errorf("clusters changed, and so did\n%sfrom\n%s", now, before)
+	}
+
+	// Routes: no listener is drained for one.
+	f.publishSpec(envoy.Spec{Clusters: []envoy.Cluster{clusterAt(t, "a", one)}, Routes: []envoy.Route{{Prefix: "/v1"}, {Prefix: "/v2"}}})
+	f.wait()
+	if a := f.askPath("/v2/x", "a"); a.status != 200 {
+		t.Errorf("a new route: %d %s", a.status, a.body)
+	}
+	f.publish(clusterAt(t, "a", one))
+	f.wait()
+	if a := f.askPath("/v2/x", "a"); a.status != 404 {
+		t.Errorf("a route that went: %d %s", a.status, a.body)
+	}
+	if got := e.Stats(t, "listener_manager.listener_(modified|added)"); strings.Contains(got, "modified: 1") || !strings.Contains(got, "added: 1\n") {
+		t.Errorf("the listener was touched:\n%s", got)
+	}
+}
+
+// A cluster is acknowledged when it can be used: after its name was resolved and
+// its endpoints have said that they are well.
+func TestFleetWaitsForWarming(t *testing.T) {
+	f := newFleet(t)
+	f.publish()
+	f.start()
+	f.wait()
+	here := says(t, "here")
+	for round := range 5 {
+		c := clusterAt(t, fmt.Sprint("named", round), here)
+		c.Endpoints[0].Host = "localhost"
+		f.publish(c)
+		f.wait()
+		f.want(c.Name, 200, "here")
+	}
+
+	const slow = 700 * time.Millisecond
+	waking := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			time.Sleep(slow) // it is the upstream that takes its time
+		}
+		_, _ = io.WriteString(w, "awake")
+	}))
+	t.Cleanup(waking.Close)
+	c := clusterAt(t, "waking", waking)
+	c.HealthCheck = &envoy.HealthCheck{Path: "/health"}
+	start := time.Now()
+	f.publish(c)
+	ctx, cancel := context.WithTimeout(t.Context(), slow/4)
+	defer cancel()
+	if err := f.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a cluster that isn't warm: %v", err)
+	}
+	if d := time.Since(start); d > slow/2 {
+		t.Errorf("Wait took %v after its context", d)
+	}
+	f.wait()
+	if d := time.Since(start); d < slow {
+		t.Errorf("acknowledged after %v, before the endpoint had answered", d)
+	}
+	f.want("waking", 200, "awake")
+}
+
+// An Envoy's refusal is told in its words, the old configuration stays in force
+// there, and it isn't asked again and again.
+func TestFleetRefused(t *testing.T) {
+	f := newFleet(t)
+	one := says(t, "one")
+	f.publish(clusterAt(t, "a", one))
+	e := f.start()
+	f.wait()
+	bad := clusterAt(t, "bad", one)
+	bad.TLS, bad.CA = true, []byte("-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n")
+	f.publish(clusterAt(t, "a", one), bad)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := f.Wait(ctx)
+	if err == nil || !strings.Contains(err.Error(), "refuses the configuration") || !strings.Contains(err.Error(), "bad") || ctx.Err() != nil {
+		t.Fatalf("Wait: %v", err)
+	}
+	t.Logf("in Envoy's words: %v", err)
+	f.want("a", 200, "one")
+	f.want("bad", 503, "")
+	rejected := e.Stats(t, "cluster_manager.cds.update_rejected")
+	if !strings.Contains(rejected, "rejected: 1\n") {
+		t.Errorf("it was sent again: %s", rejected)
+	}
+	if err := f.Wait(ctx); err == nil {
+		t.Error("a second Wait forgot the refusal")
+	}
+
+	// What comes next is sent, and taken.
+	f.publish(clusterAt(t, "a", one))
+	f.wait()
+	f.publish(clusterAt(t, "a", one), clusterAt(t, "b", one))
+	f.wait()
+	f.want("b", 200, "one")
+}
+
+// An Envoy that connects later gets everything. One whose Tollgate goes and comes
+// back goes on with what it has, and takes what is new.
+func TestFleetComesAndGoes(t *testing.T) {
+	f := newFleet(t)
+	one := says(t, "one")
+	f.publish()
+	f.publish(clusterAt(t, "a", one))
+	if f.Connected() != 0 {
+		t.Fatal("somebody is connected")
+	}
+	e := f.start()
+	f.wait()
+	if f.Connected() != 1 {
+		t.Errorf("%d Envoys are connected", f.Connected())
+	}
+	f.want("a", 200, "one")
+
+	addr := f.config.Server
+	const touched = "listener_manager.listener_(added|modified)|cluster_manager.cluster_(added|modified|removed)|rds.gateway.config_reload$"
+	before := e.Stats(t, touched)
+	f.stop()
+	if a := f.ask("a"); a.status != 503 { // nobody to check it, and nobody passes
+		t.Errorf("without a Tollgate: %d", a.status)
+	}
+	f.serve(addr)
+	f.publish(clusterAt(t, "a", one))
+	start := time.Now()
+	eventually(t, "Envoy's return", func() bool { return f.Connected() == 1 })
+	t.Logf("Envoy came back after %v", time.Since(start))
+	f.wait()
+	f.want("a", 200, "one")
+	if after := e.Stats(t, touched); after != before || !strings.Contains(before, "listener_added: 1") {
+		t.Errorf("the same configuration, and Envoy changed something:\n%s%s", before, after)
+	}
+	f.publish(clusterAt(t, "a", one), clusterAt(t, "b", one))
+	f.wait()
+	f.want("b", 200, "one")
+
+	e.Stop(t.Context())
+	eventually(t, "its going", func() bool { return f.Connected() == 0 })
+	f.publish()
+	f.wait() // for nobody
+}
