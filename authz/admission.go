@@ -23,9 +23,13 @@ type Admission struct {
 	Model           string
 	Dialect         string
 	ClientRequestID string
-	TraceParent     string
-	Stream          bool
-	RatesVersion    uint64
+	// ProxyRequestID is the request's id at the proxy. Admissions that share one
+	// are of the same request: its check was repeated, and all but one of them
+	// will not be settled.
+	ProxyRequestID string
+	TraceParent    string
+	Stream         bool
+	RatesVersion   uint64
 
 	Start    time.Time // microseconds, UTC
 	Deadline time.Time // when the sweep may close it: the route's maxDuration + 2 min

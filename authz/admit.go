@@ -47,6 +47,7 @@ func (c *check) admit() bool {
 	}
 	c.d.Admission = a
 	c.d.Token = c.Sealer.Seal(written)
+	c.d.Unsettled = c.route.Unsettled
 	c.forward(a)
 	return true
 }
@@ -58,7 +59,7 @@ func (c *check) admission() *Admission {
 		ID: c.id, Replica: c.Replica, Workspace: c.workspace.ID, Key: c.record.ID, User: c.record.User,
 		ExternalID: c.workspace.ExternalID, Labels: c.labels(), Tags: c.tags(),
 		Dialect: c.call.Dialect.Name, Stream: c.call.Stream, RatesVersion: c.tables.Version,
-		Start: start, Deadline: start.Add(c.route.MaxDuration + sweepGrace),
+		Start: start, Deadline: start.Add(c.route.Duration(c.call.Path) + sweepGrace),
 		PromptBytes: c.call.PromptBytes,
 	}
 	if c.model != nil {
@@ -68,6 +69,8 @@ func (c *check) admission() *Admission {
 		switch h := &c.req.Headers[i]; h.Name {
 		case "x-client-request-id":
 			a.ClientRequestID = bounded(h.Value)
+		case "x-request-id":
+			a.ProxyRequestID = bounded(h.Value)
 		case "traceparent":
 			a.TraceParent = bounded(h.Value)
 		}
@@ -172,8 +175,11 @@ func own(own, plan key.Limits) key.Limits {
 // what answers of this model usually have; that is our guess and not the
 // caller's wish, so it is cut to what the tightest limit could ever give rather
 // than refused for ever. ok is false where what the caller asked for is more
-// than a whole limit.
+// than a whole limit. A WebSocket is accounted by time and reserves no tokens.
 func (c *check) reservation(a *Admission, demands []limit.Demand) (tokens int64, ok bool) {
+	if c.call.Path.WebSocket {
+		return 0, true
+	}
 	tightest := int64(0)
 	for i := range demands {
 		if t := demands[i].Tokens; t > 0 && (tightest == 0 || t < tightest) {
@@ -266,15 +272,21 @@ func (c *check) forward(a *Admission) {
 		d.Cluster = c.model.Cluster
 		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: c.tables.Settings.ModelHeader, Value: a.Model})
 		if name := c.model.UpstreamModel; name != c.model.ID {
-			if at, text, ok := c.call.Rename(name); ok {
+			switch at, text, ok := c.call.Rename(name); {
+			case ok && c.call.Path.ModelIn == dialect.ModelInQuery:
+				d.Path = c.req.Path[:at.Start] + text + c.req.Path[at.End:]
+			case ok:
 				d.Edits = append(d.Edits, Edit{Span: at, Text: text})
 			}
 		}
-		if cr := c.model.Credential; cr != nil {
+		if cr := c.model.CheckCredential(); cr != nil {
 			d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: cr.Header, Value: cr.Value()})
 			// A proxy removes after it sets.
 			d.RemoveHeaders = slices.DeleteFunc(slices.Clone(credentialHeaders), func(h string) bool { return h == cr.Header })
 		}
+	} else {
+		// Of the caller's, on which a mesh would route.
+		d.RemoveHeaders = append(slices.Clone(credentialHeaders), c.tables.Settings.ModelHeader)
 	}
 	if u := c.call.UsageOption; u.Text != "" {
 		// The caller didn't ask for the usage, or asked that it be left out:

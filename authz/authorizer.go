@@ -210,7 +210,8 @@ func (c *check) readCall() bool {
 	if c.call.Path.ModelIn == dialect.ModelInForm {
 		most = c.route.MaxMultipart
 	}
-	if int64(len(c.req.Body)) > most {
+	// A body that is cut where the route's bound is has more than that.
+	if int64(len(c.req.Body)) > most || c.req.BodyCut && c.req.CutAt >= most {
 		return c.refuse(reason.RequestTooLarge)
 	}
 	c.why.Reason, c.why.Detail, c.why.Param = c.call.Read(c.req)

@@ -37,7 +37,8 @@ models:
   - {id: closed, upstreams: [{url: "http://127.0.0.1:9100"}]}
   - {id: idle, deployed: false, upstreams: [{url: "http://127.0.0.1:9100"}]}
   - {id: theirs, workspaces: [other], cluster: theirs}
-  - {id: swapped, workspaces: [other], upstreams: [{url: "http://127.0.0.1:9100"}], credential: "env:UPSTREAM_KEY"}
+  - {id: swapped, workspaces: [other], cluster: swapped, credential: "env:UPSTREAM_KEY"}
+  - {id: injected, workspaces: [other], upstreams: [{url: "http://127.0.0.1:9100"}], credential: "env:UPSTREAM_KEY"}
 routes:
   - {dialect: openai, maxBody: 1KiB, maxDuration: 90s}
 settings:
@@ -283,6 +284,18 @@ func TestCredentialIsSwapped(t *testing.T) {
 	if fmt.Sprint(d.RemoveHeaders) != "[x-api-key api-key]" {
 		t.Errorf("removed %v", d.RemoveHeaders)
 	}
+	// Where the cluster is Tollgate's, Envoy adds the credential by itself.
+	d = Decision{}
+	a.Check(t.Context(), start, post("other", chat("injected")), &d)
+	if d.Admission == nil {
+		t.Fatalf("refused: %s", d.Response.Body)
+	}
+	if text := fmt.Sprintf("%+v", d); strings.Contains(text, "sk-upstream") {
+		t.Errorf("the answer carries the credential: %s", text)
+	}
+	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key]" {
+		t.Errorf("removed %v", d.RemoveHeaders)
+	}
 }
 
 func TestHeadersOnlyReservesNothing(t *testing.T) {
@@ -377,6 +390,7 @@ type discard struct{}
 
 func (discard) Admit(*Admission, []byte) error { return nil }
 func (discard) Close(*Usage) (bool, error)     { return true, nil }
+func (discard) Adjust(*Usage) error            { return nil }
 
 func TestNothingIsTakenWhenTheLedgerFails(t *testing.T) {
 	a, l := newAuthorizer(t)

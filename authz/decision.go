@@ -25,6 +25,11 @@ type Decision struct {
 	// Cluster is the Envoy cluster to route to, "" where the mesh routes on the
 	// model header.
 	Cluster string
+	// Unsettled says that the proxy will not hand the token back: whoever asked
+	// settles the admission as soon as the request goes on, with nothing seen.
+	Unsettled bool
+	// Path replaces the request's path and query, "" where they stay.
+	Path string
 	// SetHeaders overwrite the request's headers, RemoveHeaders go from it.
 	SetHeaders    []dialect.Header
 	RemoveHeaders []string

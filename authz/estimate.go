@@ -2,6 +2,8 @@ package authz
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -25,8 +27,25 @@ const (
 	learningRate        = 0.1
 )
 
-// ratios are float64 bits; 0 means nothing learned yet.
-type ratios struct{ perByte, answer, perEvent atomic.Uint64 }
+// Of a stream's events about one and a half carry no share of the text: the one
+// that ends it, and half of the last piece, which is cut short by the text's end.
+// Without them short answers would make a stream that is cut off look shorter
+// than it was.
+const emptyEvents = 1.5
+
+// streamMemory is what each further stream leaves of the weight of those before
+// it: about the last hundred count. A stream's ratio varies a lot (chunks carry 1
+// to 8 tokens), so fewer would make estimates worse.
+const streamMemory = 0.99
+
+// ratios of a model. The first two are float64 bits, read at each check; 0 means
+// nothing learned yet.
+type ratios struct {
+	perByte, answer atomic.Uint64
+
+	mu             sync.Mutex
+	tokens, events float64 // of streams, weighted: sums, so that long ones count for more; guarded by mu
+}
 
 func (e *Estimator) of(model string) *ratios {
 	if r, ok := e.models.Load(model); ok {
@@ -49,7 +68,14 @@ func (e *Estimator) Answer(model string) int64 {
 
 // Streamed estimates the tokens that so many events of a stream carried.
 func (e *Estimator) Streamed(model string, events int64) int64 {
-	return int64(math.Round(float64(events) * value(&e.of(model).perEvent, firstTokensPerEvent)))
+	r := e.of(model)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	each := float64(firstTokensPerEvent)
+	if r.events > 0 {
+		each = r.tokens / r.events
+	}
+	return int64(math.Round(float64(events) * each))
 }
 
 // Learn takes in what an upstream reported for an admission. promptBytes is 0
@@ -61,11 +87,16 @@ func (e *Estimator) Learn(model string, promptBytes int64, t Tokens, events int6
 		// of all: no tokenizer in use is outside them.
 		learn(&r.perByte, firstTokensPerByte, min(max(float64(t.Input)/float64(promptBytes), 1.0/16), 2))
 	}
-	if t.Output > 0 {
-		learn(&r.answer, firstAnswerTokens, float64(t.Output))
-		if events > 0 {
-			learn(&r.perEvent, float64(t.Output)/float64(events), float64(t.Output)/float64(events))
-		}
+	if t.Output <= 0 {
+		return
+	}
+	learn(&r.answer, firstAnswerTokens, float64(t.Output))
+	// Reasoning that isn't shown goes by without events.
+	if shown := t.Output - t.Reasoning; events > 0 && shown > 0 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.tokens = r.tokens*streamMemory + float64(shown)
+		r.events = r.events*streamMemory + max(float64(events)-emptyEvents, 1)
 	}
 }
 
@@ -82,4 +113,53 @@ func learn(bits *atomic.Uint64, first, seen float64) {
 	old := bits.Load()
 	mean := value(bits, first)
 	bits.CompareAndSwap(old, math.Float64bits(mean+learningRate*(seen-mean)))
+}
+
+// Learned is what an Estimator knows of a model, for keeping over a restart. 0
+// means nothing.
+type Learned struct {
+	Model         string  `json:"model"`
+	TokensPerByte float64 `json:"tokensPerByte,omitempty"` // of prompts
+	AnswerTokens  float64 `json:"answerTokens,omitempty"`
+	// StreamTokens and StreamEvents are weighted sums over streams.
+	StreamTokens float64 `json:"streamTokens,omitempty"`
+	StreamEvents float64 `json:"streamEvents,omitempty"`
+}
+
+// Learned returns what is known, by model. Models that nothing was learned of are
+// left out.
+func (e *Estimator) Learned() []Learned {
+	var all []Learned
+	e.models.Range(func(model, of any) bool {
+		r := of.(*ratios)
+		l := Learned{Model: model.(string), TokensPerByte: value(&r.perByte, 0), AnswerTokens: value(&r.answer, 0)}
+		r.mu.Lock()
+		l.StreamTokens, l.StreamEvents = r.tokens, r.events
+		r.mu.Unlock()
+		if l != (Learned{Model: l.Model}) {
+			all = append(all, l)
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b Learned) int { return strings.Compare(a.Model, b.Model) })
+	return all
+}
+
+// Recall takes in what an Estimator before this one knew. It is called before
+// anything is learned; figures that can't be right are passed over.
+func (e *Estimator) Recall(all []Learned) {
+	for _, l := range all {
+		r := e.of(l.Model)
+		if l.TokensPerByte >= 1.0/16 && l.TokensPerByte <= 2 {
+			r.perByte.Store(math.Float64bits(l.TokensPerByte))
+		}
+		if l.AnswerTokens > 0 && l.AnswerTokens < 1<<40 {
+			r.answer.Store(math.Float64bits(l.AnswerTokens))
+		}
+		if l.StreamTokens > 0 && l.StreamEvents > 0 && l.StreamTokens < 1<<40 && l.StreamEvents < 1<<40 {
+			r.mu.Lock()
+			r.tokens, r.events = l.StreamTokens, l.StreamEvents
+			r.mu.Unlock()
+		}
+	}
 }

@@ -21,8 +21,14 @@ type Ledger interface {
 	Admit(a *Admission, written []byte) error
 	// Close ends an admission with its usage event, durably, and reports
 	// whether it did: false means that the admission was closed before. An
-	// error means that it is still open; try again.
+	// error means that it is still open; try again. Of an admission that nobody
+	// told of (None) it notes whether another one of the same request was
+	// settled, in u.Superseded.
 	Close(u *Usage) (bool, error)
+	// Adjust writes down, durably, what became of an admission that was closed
+	// as Unknown. It is called once for an admission, and again only after an
+	// error.
+	Adjust(u *Usage) error
 }
 
 // Settler closes admissions with what became of them. Use New… of the wiring;
@@ -36,15 +42,18 @@ type Settler struct {
 	// Dropped is told of each settlement that was not taken: why is "token",
 	// "foreign" or "closed". nil: nobody is told.
 	Dropped func(why string)
+
+	abandoned abandoned
 }
 
 // ErrRetry means that a settlement could not be written down now. The proxy
 // should bring it again.
 var ErrRetry = errors.New("the settlement can't be written down now")
 
-// Settle closes the admission of a token. A token that doesn't verify, and an
-// admission that is closed already, are dropped and counted: bringing them again
-// would not help. The only error is ErrRetry.
+// Settle closes the admission of a token. Where it was closed as Unknown before,
+// the truth becomes an adjustment, once. A token that doesn't verify, and an
+// admission that was settled already, are dropped and counted: bringing them
+// again would not help. The only error is ErrRetry.
 func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Observation) error {
 	a, err := s.Sealer.Open(token)
 	if err != nil {
@@ -55,31 +64,76 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 		s.drop("foreign")
 		return nil
 	}
-	return s.close(now, Measure(a, o, s.Estimator), o.Events)
+	u := Measure(a, o, s.Estimator)
+	first, err := s.close(now, u)
+	switch {
+	case err != nil:
+		return err
+	case !first:
+		return s.adjust(u)
+	case u.Measurement == Reported && u.Outcome == Completed:
+		s.Estimator.Learn(a.Model, a.PromptBytes, u.Tokens, o.Events)
+	}
+	return nil
 }
 
 // Abandon closes an admission that nobody will settle any more: the sweep's, or
-// one whose proxy is known to be gone.
+// one whose proxy is known to be gone. Should somebody settle it all the same,
+// the truth becomes an adjustment: see MaxAbandoned. The only error is ErrRetry.
 func (s *Settler) Abandon(now time.Time, a *Admission) error {
-	return s.close(now, &Usage{Admission: a, Outcome: Unknown, Measurement: None}, 0)
+	// Whoever finds the admission closed by this waits for it to be noted.
+	s.abandoned.mu.Lock()
+	defer s.abandoned.mu.Unlock()
+	first, err := s.close(now, &Usage{Admission: a, Outcome: Unknown, Measurement: None})
+	if first {
+		s.abandoned.add(a.ID)
+	}
+	return err
 }
 
-func (s *Settler) close(now time.Time, u *Usage, events int64) error {
+// close reports whether it closed the admission, which then holds nothing of the
+// limits any more.
+func (s *Settler) close(now time.Time, u *Usage) (bool, error) {
 	first, err := s.Ledger.Close(u)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRetry, err)
+		return false, fmt.Errorf("%w: %w", ErrRetry, err)
 	}
-	if !first {
+	if first {
+		a := u.Admission
+		var scratch [limit.Scopes]limit.Demand
+		s.Limits.Settle(now, a.demands(scratch[:0]), a.Reserved, counted(u))
+	}
+	return first, nil
+}
+
+// adjust takes the settlement of an admission that is closed already.
+func (s *Settler) adjust(u *Usage) error {
+	s.abandoned.mu.Lock()
+	defer s.abandoned.mu.Unlock()
+	if !s.abandoned.remove(u.Admission.ID) {
 		s.drop("closed")
 		return nil
 	}
-	a := u.Admission
-	var scratch [limit.Scopes]limit.Demand
-	s.Limits.Settle(now, a.demands(scratch[:0]), a.Reserved, counted(u))
-	if u.Measurement == Reported && u.Outcome == Completed {
-		s.Estimator.Learn(a.Model, a.PromptBytes, u.Tokens, events)
+	if err := s.Ledger.Adjust(u); err != nil {
+		s.abandoned.add(u.Admission.ID)
+		return fmt.Errorf("%w: %w", ErrRetry, err)
 	}
 	return nil
+}
+
+// Remember makes known, after a restart, that an admission was closed as Unknown
+// before it; Forget, that it was adjusted since.
+func (s *Settler) Remember(id string) {
+	s.abandoned.mu.Lock()
+	defer s.abandoned.mu.Unlock()
+	s.abandoned.add(id)
+}
+
+// Forget is told in Remember.
+func (s *Settler) Forget(id string) {
+	s.abandoned.mu.Lock()
+	defer s.abandoned.mu.Unlock()
+	s.abandoned.remove(id)
 }
 
 func (s *Settler) drop(why string) {
@@ -112,13 +166,22 @@ func Measure(a *Admission, o Observation, e *Estimator) *Usage {
 		u.Measurement, u.Upstream = Estimated, ""
 	case o.Reported:
 		u.Measurement, u.Tokens = Reported, o.Tokens
-	case u.Outcome == UpstreamError && o.Events == 0, u.Outcome == Completed && o.Status >= 400:
-		// An error instead of an answer, and no usage stated with it: nothing
+	case unseen(&o):
+		// What nobody saw may have been all that was reserved.
+		u.Measurement = Estimated
+		u.Tokens.Input, u.Tokens.Output = a.InputEstimate, a.OutputEstimate
+	case o.Status >= 400 && o.Details != durationOver:
+		// An error in place of an answer, and no usage stated with it: nothing
 		// was used that anybody knows of.
 		u.Measurement = Estimated
 	default:
+		// An answer, whole or cut off, or a request that was cut off before the
+		// answer: the upstream had the prompt.
 		u.Measurement = Estimated
 		u.Tokens.Input = a.InputEstimate
+		if o.Status >= 400 {
+			break // the body was the proxy's own
+		}
 		u.Tokens.Output = e.Streamed(a.Model, o.Events)
 		if o.Events == 0 && a.OutputEstimate > 0 {
 			// A whole answer in one piece, cut off or without usage: its text
@@ -129,33 +192,65 @@ func Measure(a *Admission, o Observation, e *Estimator) *Usage {
 	return u
 }
 
+// What Envoy's response code details say of streams that it ended by itself: at
+// the route's maxDuration, and at its own end or for want of memory.
+const (
+	durationOver = "max_duration_timeout"
+	proxyEnded   = "downstream_local_disconnect"
+)
+
+// switchedProtocols is the status of a WebSocket. It ends by a hang-up of either
+// side or at the route's maxDuration, all of which the flags tell as failures.
+const switchedProtocols = 101
+
 // outcome reads Envoy's response flags first (they say who ended the stream),
 // then the status. A stream that no upstream was chosen for was not sent, whoever
 // ended it. The flags: Envoy's access log documentation, %RESPONSE_FLAGS%.
 func outcome(o *Observation) Outcome {
+	if o.Untold {
+		if o.Reported || o.Complete {
+			return Completed
+		}
+		return Unknown
+	}
 	if o.Upstream == "" && !o.Reported && o.Events == 0 {
 		return NotSent
 	}
-	clientLeft, upstreamFailed := false, false
+	// A stream that the proxy ended by itself has no flag, or the client's.
+	clientLeft, upstreamFailed := false, o.Details == durationOver || strings.HasPrefix(o.Details, proxyEnded)
 	for flag := range strings.SplitSeq(o.Flags, ",") {
 		switch flag {
 		case "UF", "NC", "NR", "UH", "UO":
 			return NotSent // no connection, cluster, route or healthy host; circuit open
-		case "DC":
+		case "DC", "DPE":
 			clientLeft = true
-		case "UC", "UR", "UT", "LR", "UPE", "URX", "SI", "UMSDR", "DPE", "OM":
+		case "UC", "UR", "UT", "LR", "UPE", "URX", "SI", "UMSDR", "OM":
 			upstreamFailed = true
 		}
 	}
 	switch {
-	case clientLeft:
-		return ClientClosed
+	case o.Status == switchedProtocols:
+		return Completed
 	case upstreamFailed, o.Status >= 500:
 		return UpstreamError
+	case clientLeft && o.Reported:
+		// A caller that leaves at the last event, as SDKs do at [DONE], has had
+		// the answer.
+		return Completed
+	case clientLeft:
+		return ClientClosed
 	case o.Status == 0:
 		return ClientClosed // the stream ended before any answer
 	}
 	return Completed
+}
+
+// unseen says that there may have been an answer of which nothing is known.
+func unseen(o *Observation) bool {
+	if o.Untold {
+		return o.Events == 0 && o.Bytes == 0 && !o.Complete
+	}
+	return o.Unwatched && o.Status > 0 && o.Status < 400
 }
 
 // Restore takes the reservations of open admissions again after a restart.

@@ -38,7 +38,7 @@ func (a *Admission) AppendBinary(b []byte) []byte {
 	b = append(b, admissionVersion)
 	for _, s := range [...]string{
 		a.ID, a.Replica, a.Workspace, a.Key, a.User, a.ExternalID, a.Model,
-		a.Dialect, a.ClientRequestID, a.TraceParent, a.ModelLimit,
+		a.Dialect, a.ClientRequestID, a.ProxyRequestID, a.TraceParent, a.ModelLimit,
 	} {
 		b = appendString(b, s)
 	}
@@ -79,7 +79,7 @@ func ParseAdmission(data []byte) (*Admission, error) {
 	a := &Admission{}
 	for _, s := range [...]*string{
 		&a.ID, &a.Replica, &a.Workspace, &a.Key, &a.User, &a.ExternalID, &a.Model,
-		&a.Dialect, &a.ClientRequestID, &a.TraceParent, &a.ModelLimit,
+		&a.Dialect, &a.ClientRequestID, &a.ProxyRequestID, &a.TraceParent, &a.ModelLimit,
 	} {
 		*s = r.string()
 	}

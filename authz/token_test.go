@@ -34,7 +34,7 @@ func anyAdmission(t *rapid.T) *Admission {
 		Key: text.Draw(t, "key"), User: text.Draw(t, "user"), ExternalID: text.Draw(t, "externalId"),
 		Labels: labels.Draw(t, "labels"), Tags: labels.Draw(t, "tags"),
 		Model: text.Draw(t, "model"), Dialect: text.Draw(t, "dialect"),
-		ClientRequestID: text.Draw(t, "client"), TraceParent: text.Draw(t, "trace"),
+		ClientRequestID: text.Draw(t, "client"), ProxyRequestID: text.Draw(t, "proxy"), TraceParent: text.Draw(t, "trace"),
 		Stream: rapid.Bool().Draw(t, "stream"), RatesVersion: rapid.Uint64().Draw(t, "rates"),
 		Start: when.Draw(t, "start"), Deadline: when.Draw(t, "deadline"),
 		Reserved:      limit.Grant{At: when.Draw(t, "at"), Tokens: count.Draw(t, "tokens"), Counted: limit.Set(rapid.Uint8().Draw(t, "counted"))},
@@ -128,7 +128,7 @@ func TestFrozenAdmissions(t *testing.T) {
 	want := &Admission{
 		ID: "0199f0c4-7a00-7000-8000-000000000001", Replica: "r1", Workspace: "demo", Key: "k1", User: "u1",
 		ExternalID: "cust-7", Labels: []Label{{"team", "search"}}, Tags: []Label{{"x-tag", "nightly"}},
-		Model: "meta-llama/Llama-3.1-8B-Instruct", Dialect: "podstack", ClientRequestID: "c1",
+		Model: "meta-llama/Llama-3.1-8B-Instruct", Dialect: "podstack", ClientRequestID: "c1", ProxyRequestID: "8c9f1a52-3f6f-4f0e-9a39-0d5b0c3d2e11",
 		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Stream: true, RatesVersion: 3,
 		Start: time.UnixMicro(1764000000123456).UTC(), Deadline: time.UnixMicro(1764003720123456).UTC(),
 		Reserved:      limit.Grant{At: time.UnixMicro(1764000000123456).UTC(), Tokens: 812, Counted: 5},

@@ -35,6 +35,7 @@ type Tokens struct {
 type Observation struct {
 	Status    int           // of the answer; 0: none was sent
 	Flags     string        // Envoy's response flags, comma separated; "" or "-": none
+	Details   string        // Envoy's response code details: a word for who ended the stream, and why; "": not told
 	Duration  time.Duration // of the whole stream
 	FirstByte time.Duration // to the first byte of the answer; 0: unknown
 	Upstream  string        // host that was tried, "" if none
@@ -45,6 +46,13 @@ type Observation struct {
 	// its end was seen.
 	Events, Bytes int64
 	Complete      bool
+
+	// Untold says that the proxy did not tell how the stream went: Status,
+	// Flags, Duration, FirstByte and Upstream are not known.
+	Untold bool
+	// Unwatched says that nobody looked at the answer's body: Events, Bytes and
+	// Complete are not known.
+	Unwatched bool
 }
 
 // Usage is what became of an admission: the content of its one usage event.
@@ -57,4 +65,8 @@ type Usage struct {
 	Duration    time.Duration
 	FirstByte   time.Duration
 	Upstream    string
+	// Superseded: nobody told what became of this admission (Measurement is
+	// None), and its request has another one that was settled. The ledger finds
+	// that out when it closes the admission.
+	Superseded bool
 }

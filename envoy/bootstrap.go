@@ -24,12 +24,17 @@ import (
 // was started in, so that only who may enter that directory can use it.
 const AdminSocket = "admin.sock"
 
+// ReconnectTime is the longest that an Envoy waits before it tries to reach its
+// Tollgate again, for the configuration stream.
+const ReconnectTime = time.Second
+
 // StaticBootstrap is the file that Envoy starts with, as YAML, with the resources
 // as they are now: such an Envoy learns of a change by being started again.
 func StaticBootstrap(o Options, r *Resources) ([]byte, error) {
 	b := bootstrap(o.withDefaults())
 	b.StaticResources.Listeners = []*listenerv3.Listener{r.Listener}
 	b.StaticResources.Clusters = append(b.StaticResources.Clusters, r.Clusters...)
+	b.StaticResources.Secrets = r.Secrets
 	return encode(b)
 }
 
@@ -49,7 +54,9 @@ func Bootstrap(o Options) ([]byte, error) {
 			ApiType:             corev3.ApiConfigSource_GRPC,
 			TransportApiVersion: corev3.ApiVersion_V3,
 			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
-				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: configCluster},
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: configCluster, RetryPolicy: &corev3.RetryPolicy{
+					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(ReconnectTime)},
+				}},
 			}}},
 			SetNodeOnFirstMessageOnly: true,
 		},

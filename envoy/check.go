@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,7 +82,14 @@ func (s *checkServer) Check(ctx context.Context, in *authv3.CheckRequest) (out *
 			return nil, status.Error(codes.Unavailable, "no such cluster")
 		}
 	}
-	return answer(&r, &d), nil
+	if d.Unsettled && d.Admission != nil {
+		// Nobody will come back to tell more than this.
+		if err := s.settler.Settle(ctx, time.Now(), d.Token, authz.Observation{Untold: true, Unwatched: true}); err != nil {
+			s.log.Warn("an admission could not be closed; it will be when its time is over", "err", err)
+		}
+		d.Token = ""
+	}
+	return answer(in, &r, &d), nil
 }
 
 // takeBack settles an admission whose request goes nowhere. NC is Envoy's flag
@@ -100,11 +108,18 @@ func readCheck(ctx context.Context, in *authv3.CheckRequest, wanted func(string)
 		return false
 	}
 	r.Method, r.Path, r.Host = h.GetMethod(), h.GetPath(), h.GetHost()
-	partial := false
+	partial, announced := false, false // of the body
 	add := func(name, value string) {
-		if name == "x-envoy-auth-partial-body" {
+		switch name {
+		case "x-envoy-auth-partial-body":
 			partial = partial || value != "false"
-		} else if !strings.HasPrefix(name, ":") && (wanted == nil || wanted(name)) {
+			return
+		case "content-length":
+			announced = announced || value != "0"
+		case "transfer-encoding":
+			announced = true
+		}
+		if !strings.HasPrefix(name, ":") && (wanted == nil || wanted(name)) {
 			r.Headers = append(r.Headers, dialect.Header{Name: name, Value: value})
 		}
 	}
@@ -126,19 +141,24 @@ func readCheck(ctx context.Context, in *authv3.CheckRequest, wanted func(string)
 	for _, phase := range metadata.ValueFromIncomingContext(ctx, phaseHeader) {
 		r.HeadersOnly = r.HeadersOnly || phase == phaseHeaders
 	}
-	if r.HeadersOnly || partial {
+	if r.HeadersOnly {
+		return true
+	}
+	if partial {
 		// Of a body that Envoy cut short nothing is read: the rest might say
 		// something else.
+		r.BodyCut, r.CutAt = true, int64(len(h.GetRawBody())+len(h.GetBody()))
 		return true
 	}
 	if r.Body = h.GetRawBody(); len(r.Body) == 0 {
 		r.Body = []byte(h.GetBody())
 	}
+	r.BodyCut = len(r.Body) == 0 && announced
 	return true
 }
 
 // answer is a decision in Envoy's words.
-func answer(r *dialect.Request, d *authz.Decision) *authv3.CheckResponse {
+func answer(in *authv3.CheckRequest, r *dialect.Request, d *authz.Decision) *authv3.CheckResponse {
 	switch {
 	case d.Response != nil:
 		return denied(r, d.Response)
@@ -152,19 +172,48 @@ func answer(r *dialect.Request, d *authz.Decision) *authv3.CheckResponse {
 	if d.Cluster != "" {
 		set = append(set, header(clusterHeader, d.Cluster))
 	}
+	if d.Path != "" {
+		// query_parameters_to_set would take letters and digits only.
+		set = append(set, header(":path", d.Path))
+	}
 	return &authv3.CheckResponse{
 		Status: &rpcstatus.Status{Code: int32(codes.OK)},
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 			Headers:              set,
-			HeadersToRemove:      d.RemoveHeaders,
+			HeadersToRemove:      append(forged(in, set), d.RemoveHeaders...),
 			ResponseHeadersToAdd: headers(d.ResponseHeaders),
 		}},
 		DynamicMetadata: admitted(d),
 	}
 }
 
+// ownHeaders begin the names of the headers that only Tollgate may set.
+const ownHeaders = "x-tollgate-"
+
+// forged are the headers of Tollgate's that the caller sent and that the answer
+// does not overwrite. An Envoy of ours has taken them out long before; on any
+// other a caller could choose its cluster by them. Those that decide most are
+// named even if a Check doesn't carry them.
+func forged(in *authv3.CheckRequest, set []*corev3.HeaderValueOption) []string {
+	h := in.GetAttributes().GetRequest().GetHttp()
+	names := []string{clusterHeader, userHeader}
+	for name := range h.GetHeaders() {
+		names = append(names, strings.ToLower(name))
+	}
+	for _, v := range h.GetHeaderMap().GetHeaders() {
+		names = append(names, strings.ToLower(v.GetKey()))
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return !strings.HasPrefix(name, ownHeaders) ||
+			slices.ContainsFunc(set, func(o *corev3.HeaderValueOption) bool { return o.GetHeader().GetKey() == name })
+	})
+}
+
 func admitted(d *authz.Decision) *structpb.Struct {
-	fields := map[string]*structpb.Value{metaToken: structpb.NewStringValue(d.Token)}
+	fields := map[string]*structpb.Value{}
+	if d.Token != "" {
+		fields[metaToken] = structpb.NewStringValue(d.Token)
+	}
 	if len(d.Edits) > 0 {
 		edits := make([]*structpb.Value, len(d.Edits))
 		for i, e := range d.Edits {

@@ -20,6 +20,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 )
 
 // Options are what Envoy's configuration needs to know besides the models.
@@ -75,7 +76,12 @@ type Cluster struct {
 	// out for a while. At least one.
 	Endpoints []Endpoint
 	TLS       bool   // https, certificate checked against each endpoint's host
+	CA        []byte // PEM certificates that an https endpoint's is checked against; nil: Options.CAFile
 	Path      string // goes before the request's path; "" or "/x/y", no trailing slash
+	// HealthCheck finds out which endpoints can serve. Nil: of several, those that
+	// fail are left out for a while.
+	HealthCheck *HealthCheck
+	Credential  *Credential // nil: none
 }
 
 // Endpoint is one upstream.
@@ -93,6 +99,9 @@ type Route struct {
 	Prefix string
 	// Rewrite replaces Prefix towards the upstream. "": nothing is replaced.
 	Rewrite string
+	// WebSocket says that these paths are WebSockets, which no other route lets
+	// through. A Check sees the handshake only.
+	WebSocket bool
 	// MaxDuration ends a request for good. 0: 1 h.
 	MaxDuration time.Duration
 	// MaxBody and MaxMultipart are the most bytes of a body, the second for
@@ -120,7 +129,14 @@ type Resources struct {
 	Listener *listenerv3.Listener // has a copy of Routes, for a static configuration
 	Routes   *routev3.RouteConfiguration
 	Clusters []*clusterv3.Cluster // the Spec's
-	live     *listenerv3.Listener // names Routes, for one that changes
+	Secrets  []*tlsv3.Secret      // the Clusters'; they say where each is found
+	live     live                 // for a configuration that changes
+}
+
+// live is what a Fleet sends besides Routes.
+type live struct {
+	listener *listenerv3.Listener // names Routes
+	clusters
 }
 
 // Build turns options and a Spec into Envoy's resources. It has no side effects
@@ -131,7 +147,7 @@ func Build(o Options, s Spec) (*Resources, error) {
 	if err := errors.Join(o.check(), s.check()); err != nil {
 		return nil, fmt.Errorf("envoy configuration: %w", err)
 	}
-	clusters, err := buildClusters(o, s.Clusters)
+	static, streamed, err := buildClusters(o, s.Clusters)
 	if err != nil {
 		return nil, fmt.Errorf("envoy configuration: %w", err)
 	}
@@ -139,8 +155,9 @@ func Build(o Options, s Spec) (*Resources, error) {
 	return &Resources{
 		Listener: buildListener(o, routes),
 		Routes:   routes,
-		Clusters: clusters,
-		live:     buildListener(o, nil),
+		Clusters: static.clusters,
+		Secrets:  static.secrets,
+		live:     live{buildListener(o, nil), streamed},
 	}, nil
 }
 
@@ -217,6 +234,16 @@ func (c Cluster) check() error {
 		return errors.New("it has no endpoints")
 	case c.Path != "" && !cleanPath(c.Path):
 		return fmt.Errorf("path %q: write it as /a/b", c.Path)
+	}
+	if c.HealthCheck != nil {
+		if err := c.HealthCheck.check(); err != nil {
+			return err
+		}
+	}
+	if c.Credential != nil {
+		if err := c.Credential.check(); err != nil {
+			return err
+		}
 	}
 	for _, e := range c.Endpoints {
 		if e.Port == 0 || !validHost(e.Host) {

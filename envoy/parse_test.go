@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,13 +44,17 @@ func TestReadCheck(t *testing.T) {
 		headers string // name=value, joined by spaces
 		body    string
 		look    bool
+		cut     bool
 	}{
-		"raw headers": {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw(":path", "/", "X-Api-Key", "a", "x-api-key", "\xff"), RawBody: []byte("{}")}, headers: "x-api-key=a x-api-key=\xff", body: "{}"},
-		"joined":      {in: &authv3.AttributeContext_HttpRequest{Headers: map[string]string{"authorization": "a,b"}, Body: "{}"}, headers: "authorization=a,b", body: "{}"},
-		"a look":      {ctx: look, in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("a", "b"), RawBody: []byte("{}")}, headers: "a=b", look: true},
-		"cut short":   {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("x-envoy-auth-partial-body", "true"), RawBody: []byte("{}")}},
-		"not cut":     {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("x-envoy-auth-partial-body", "false"), RawBody: []byte("{}")}, body: "{}"},
-		"no body":     {in: &authv3.AttributeContext_HttpRequest{}},
+		"raw headers":                 {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw(":path", "/", "X-Api-Key", "a", "x-api-key", "\xff"), RawBody: []byte("{}")}, headers: "x-api-key=a x-api-key=\xff", body: "{}"},
+		"joined":                      {in: &authv3.AttributeContext_HttpRequest{Headers: map[string]string{"authorization": "a,b"}, Body: "{}"}, headers: "authorization=a,b", body: "{}"},
+		"a look":                      {ctx: look, in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("a", "b"), RawBody: []byte("{}")}, headers: "a=b", look: true},
+		"cut short":                   {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("x-envoy-auth-partial-body", "true"), RawBody: []byte("{}")}, cut: true},
+		"not sent":                    {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("content-length", "2")}, headers: "content-length=2", cut: true},
+		"not sent, of unknown length": {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("transfer-encoding", "chunked")}, headers: "transfer-encoding=chunked", cut: true},
+		"empty":                       {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("content-length", "0")}, headers: "content-length=0"},
+		"not cut":                     {in: &authv3.AttributeContext_HttpRequest{HeaderMap: raw("x-envoy-auth-partial-body", "false"), RawBody: []byte("{}")}, body: "{}"},
+		"no body":                     {in: &authv3.AttributeContext_HttpRequest{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.ctx == nil {
@@ -64,7 +69,7 @@ func TestReadCheck(t *testing.T) {
 			for _, h := range r.Headers {
 				got = append(got, h.Name+"="+h.Value)
 			}
-			if strings.Join(got, " ") != c.headers || string(r.Body) != c.body || r.HeadersOnly != c.look || r.Path != "/v1/x?q" || r.Host != "h" || r.Method != http.MethodPost {
+			if strings.Join(got, " ") != c.headers || string(r.Body) != c.body || r.HeadersOnly != c.look || r.BodyCut != c.cut || r.Path != "/v1/x?q" || r.Host != "h" || r.Method != http.MethodPost {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -112,13 +117,36 @@ func FuzzReadCheck(f *testing.F) {
 		}
 		// Whatever is decided can be sent.
 		d := authz.Decision{Response: &dialect.Response{Status: 200, Headers: r.Headers, Body: r.Body}}
-		if _, err := proto.Marshal(answer(&r, &d)); err != nil {
+		if _, err := proto.Marshal(answer(&in, &r, &d)); err != nil {
 			t.Error(err)
 		}
-		if answer(&r, &d).GetStatus().GetCode() == int32(codes.OK) {
+		if answer(&in, &r, &d).GetStatus().GetCode() == int32(codes.OK) {
 			t.Error("an answer of Tollgate's own would let the request pass")
 		}
 	})
+}
+
+// A caller's own x-tollgate-* headers go, whatever the proxy in front lets in.
+func TestForgedHeaders(t *testing.T) {
+	in := checkRequest(&authv3.AttributeContext_HttpRequest{
+		HeaderMap: raw("X-Tollgate-User", "root", "x-tollgate-cluster", "secret", "x-tollgate-key-id", "k", "x-tollgate-new", "1", "x-other", "1"),
+	})
+	d := authz.Decision{
+		Admission: &authz.Admission{}, RemoveHeaders: []string{"authorization"},
+		SetHeaders: []dialect.Header{{Name: "x-tollgate-key-id", Value: "mine"}},
+	}
+	removed := func() []string {
+		out := answer(in, &dialect.Request{}, &d).GetOkResponse().GetHeadersToRemove()
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+	if got := removed(); !slices.Equal(got, []string{"authorization", "x-tollgate-cluster", "x-tollgate-new", "x-tollgate-user"}) {
+		t.Errorf("removed %v", got)
+	}
+	d.Cluster = "model"
+	if got := removed(); slices.Contains(got, "x-tollgate-cluster") {
+		t.Errorf("the cluster that was decided is removed: %v", got)
+	}
 }
 
 func settlementOf(pairs ...string) *rlsv3.RateLimitRequest {
@@ -146,6 +174,33 @@ func TestReadSettlement(t *testing.T) {
 		"in", "-", "out", "-", "cached", "-", "created", "-", "reasoning", "-", "events", "-", "bytes", "-", "complete", "-", "reported", "-"))
 	if want := (authz.Observation{Flags: "DC", Duration: 3 * time.Millisecond}); !ok || seen != want {
 		t.Errorf("%v %+v", ok, seen)
+	}
+	// What an Envoy doesn't tell is not known, which is something else than zero.
+	for name, c := range map[string]struct {
+		in   *rlsv3.RateLimitRequest
+		want authz.Observation
+	}{
+		"the token alone": {settlementOf(descToken, "T"), authz.Observation{Untold: true, Unwatched: true}},
+		"an Envoy that knows no formats": {
+			settlementOf(descSeen, seenFormat, descToken, "T", "events", "2", "bytes", "80", "complete", "-"),
+			authz.Observation{Untold: true, Events: 2, Bytes: 80},
+		},
+		"without a tap": {
+			settlementOf(descSeen, "s=200 f=- d=3 t=2 u=h:1", descToken, "T"),
+			authz.Observation{Status: 200, Duration: 3 * time.Millisecond, FirstByte: 2 * time.Millisecond, Upstream: "h:1", Unwatched: true},
+		},
+		"without a tap, but asked for it": {
+			settlementOf(descSeen, "s=200 f=- d=3 t=2 u=h:1", descToken, "T", "events", "-", "bytes", "-", "complete", "-"),
+			authz.Observation{Status: 200, Duration: 3 * time.Millisecond, FirstByte: 2 * time.Millisecond, Upstream: "h:1", Unwatched: true},
+		},
+		"without a tap, hung up": {
+			settlementOf(descSeen, "s=200 f=DC d=3 t=2 u=h:1", descToken, "T"),
+			authz.Observation{Status: 200, Flags: "DC", Duration: 3 * time.Millisecond, FirstByte: 2 * time.Millisecond, Upstream: "h:1", Unwatched: true},
+		},
+	} {
+		if _, seen, ok := readSettlement(c.in); !ok || seen != c.want {
+			t.Errorf("%s: %+v, want %+v", name, seen, c.want)
+		}
 	}
 	for name, in := range map[string]*rlsv3.RateLimitRequest{
 		"nothing":        nil,

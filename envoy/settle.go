@@ -33,7 +33,7 @@ const (
 
 	// seenFormat is what Envoy itself knows of the stream. It is one value with
 	// text in front because an empty value would drop the whole descriptor.
-	seenFormat = "s=%RESPONSE_CODE% f=%RESPONSE_FLAGS% d=%DURATION% t=%RESPONSE_DURATION% u=%UPSTREAM_HOST%"
+	seenFormat = "s=%RESPONSE_CODE% f=%RESPONSE_FLAGS% d=%DURATION% t=%RESPONSE_DURATION% u=%UPSTREAM_HOST% c=%RESPONSE_CODE_DETAILS%"
 
 	// tapNamespace is the dynamic metadata that lua/tap.lua writes. It is the
 	// one place where token usage comes from; whoever replaces the tap writes
@@ -87,13 +87,19 @@ func readSettlement(in *rlsv3.RateLimitRequest) (token string, seen authz.Observ
 		return "", seen, false
 	}
 	for _, d := range in.GetDescriptors() {
-		token, seen = "", authz.Observation{}
+		token, seen = "", authz.Observation{Untold: true, Unwatched: true}
+		asked := false // to watch the answer
 		for _, e := range d.GetEntries() {
 			readEntry(e.GetKey(), e.GetValue(), &token, &seen)
+			asked = asked || e.GetKey() == "complete"
 		}
 		if token != "" && len(token) <= maxToken {
 			if !seen.Reported {
 				seen.Tokens = authz.Tokens{}
+			}
+			if asked && seen.Flags != "" {
+				// Cut off before there was anything to watch.
+				seen.Unwatched = false
 			}
 			return token, seen, true
 		}
@@ -102,6 +108,12 @@ func readSettlement(in *rlsv3.RateLimitRequest) (token string, seen authz.Observ
 }
 
 func readEntry(key, value string, token *string, seen *authz.Observation) {
+	switch key {
+	case "events", "bytes", "complete":
+		if value != "-" {
+			seen.Unwatched = false
+		}
+	}
 	switch key {
 	case descToken:
 		*token = value
@@ -128,8 +140,13 @@ func readEntry(key, value string, token *string, seen *authz.Observation) {
 	}
 }
 
-// readSeen reads a value of seenFormat. "-" is Envoy's word for nothing.
+// readSeen reads a value of seenFormat. "-" is Envoy's word for nothing. An Envoy
+// that doesn't know formats here sends seenFormat as it is, which tells nothing.
 func readSeen(value string, seen *authz.Observation) {
+	if strings.Contains(value, "%RESPONSE_CODE%") {
+		return
+	}
+	seen.Untold = false
 	for field := range strings.FieldsSeq(value) {
 		name, v, _ := strings.Cut(field, "=")
 		if v == "-" {
@@ -148,6 +165,8 @@ func readSeen(value string, seen *authz.Observation) {
 			seen.FirstByte = millis(v)
 		case "u":
 			seen.Upstream = v
+		case "c":
+			seen.Details = v
 		}
 	}
 }

@@ -118,8 +118,12 @@ func deletion(h nats.Header) bool {
 func (b *bucket) put(ctx context.Context, name string, value []byte, expect uint64) (uint64, error) {
 	wctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	ack, err := b.js.Publish(wctx, b.subject(name), value,
-		jetstream.WithExpectStream(b.stream()), jetstream.WithExpectLastSequencePerSubject(expect))
+	// Repeated once, because a write that the embedded server's full disk
+	// swallowed succeeds a moment later, see natsd's Server.Health.
+	ack, err := b.publish(wctx, firstTry, name, value, expect)
+	if unanswered(err) && wctx.Err() == nil {
+		ack, err = b.publish(wctx, askTimeout, name, value, expect)
+	}
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
@@ -132,6 +136,21 @@ func (b *bucket) put(ctx context.Context, name string, value []byte, expect uint
 	// A conflict is looked at too: the client library repeats a publish that
 	// found no responder, so it may be one with ourselves.
 	return b.readBack(ctx, name, value, expect, err)
+}
+
+// firstTry is how long put waits for an acknowledgement before it sends again.
+const firstTry = 2 * time.Second
+
+func (b *bucket) publish(ctx context.Context, most time.Duration, name string, value []byte, expect uint64) (*jetstream.PubAck, error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return b.js.Publish(ctx, b.subject(name), value,
+		jetstream.WithExpectStream(b.stream()), jetstream.WithExpectLastSequencePerSubject(expect))
+}
+
+// unanswered reports whether a publish failed for want of an answer.
+func unanswered(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse)
 }
 
 // readBack tells a write that failed from one whose acknowledgement was lost.

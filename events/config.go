@@ -11,11 +11,15 @@ import (
 // Config keeps documents of which a deployment has one each: its name, the
 // catalog, the keys that seal admission tokens, the credentials of consumers. It
 // is the bucket TOLLGATE_CONFIG; a document is bytes that only its owner reads,
-// versioned by its owner, of at most 1 MiB.
+// versioned by its owner, of at most MaxDocument bytes.
 //
 // All methods are safe for concurrent use. Their errors wrap ErrNotFound,
 // ErrConflict and ErrUnavailable.
 type Config struct{ bucket *bucket }
+
+// MaxDocument is how large a document may be: what NATS takes in one message by
+// default, less room for the headers of a compare-and-set.
+const MaxDocument = 1<<20 - 4<<10
 
 // OpenConfig opens the documents, and makes the bucket where there is none.
 // replicas is how many servers of a cluster hold them; 0 means 1.

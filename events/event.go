@@ -14,6 +14,8 @@ const (
 	SpecVersion = "1.0"
 	// TypeUsage is the type of an event that says what became of an admission.
 	TypeUsage = "tollgate.usage.v1"
+	// TypeAdjusted is the type of an event that corrects one of TypeUsage.
+	TypeAdjusted = "tollgate.usage.adjusted.v1"
 	// SchemaID is an event's dataschema: the $id of Schema.
 	SchemaID = "urn:tollgate:schema:usage:v1"
 	// ContentType is what a stored event's Content-Type header says: the
@@ -21,21 +23,24 @@ const (
 	ContentType = "application/cloudevents+json"
 )
 
-// Schema is the JSON Schema of a usage event. Fields are only ever added.
+// Schema is the JSON Schema of both types of events. Fields are only ever added.
 //
 //go:embed usage.schema.json
 var Schema []byte
 
-// Event is a usage event: a CloudEvent 1.0 in its structured JSON form. Each
-// admission has exactly one. It may be delivered more than once; Source and ID
-// together tell one from another.
+// Event is a CloudEvent 1.0 in its structured JSON form. Each admission has
+// exactly one of TypeUsage. Where the truth about it came later there is one of
+// TypeAdjusted too, whose figures are differences: what was used is the sum of
+// both. Events may be delivered more than once; Source and ID together tell one
+// from another.
 type Event struct {
 	SpecVersion string `json:"specversion"` // "1.0"
-	// ID is the admission's, the same as Data.RequestID.
+	// ID is the admission's, the same as Data.RequestID; of an adjustment one of
+	// its own.
 	ID string `json:"id"`
 	// Source is the deployment, the same on all its replicas: //NAME/tollgate.
 	Source string `json:"source"`
-	Type   string `json:"type"` // TypeUsage
+	Type   string `json:"type"` // TypeUsage or TypeAdjusted
 	// Subject is who is billed: the workspace's externalId, or its id.
 	Subject string `json:"subject"`
 	// Time is the start of the admission, which decides the period that it
@@ -46,10 +51,14 @@ type Event struct {
 	Data            UsageData `json:"data"`
 }
 
-// UsageData is what a usage event says. A string that is "" and a map that is
-// empty are left out of the JSON form; numbers never are.
+// UsageData is what an event says. A string that is "", a map that is empty and
+// superseded where it is false are left out of the JSON form; numbers never are.
 type UsageData struct {
-	RequestID       string `json:"requestId"`
+	RequestID string `json:"requestId"`
+	// Adjusts is the id of the usage event that an adjustment corrects. Its
+	// tokens are added to that event's, and may be negative; the rest of it is
+	// what is known now.
+	Adjusts         string `json:"adjusts,omitempty"`
 	ClientRequestID string `json:"clientRequestId,omitempty"` // the caller's own x-request-id
 	Workspace       string `json:"workspace"`
 	Key             string `json:"key"`            // the key's id
@@ -66,8 +75,11 @@ type UsageData struct {
 	// Measurement says how the tokens came about: where it is none, they are
 	// zero because nobody knows.
 	Measurement authz.Measurement `json:"measurement"`
-	Status      int               `json:"status"` // of the answer; 0: none was sent
-	Stream      bool              `json:"stream"`
+	// Superseded: nobody told of this admission, and its request has another one
+	// that was settled, so nothing is missing.
+	Superseded bool `json:"superseded,omitempty"`
+	Status     int  `json:"status"` // of the answer; 0: none was sent
+	Stream     bool `json:"stream"`
 
 	// InputTokens include CacheReadInputTokens and CacheCreationInputTokens,
 	// OutputTokens include ReasoningOutputTokens.
@@ -122,6 +134,7 @@ func FromUsage(source string, u *authz.Usage) Event {
 			Dialect:                  a.Dialect,
 			Outcome:                  u.Outcome,
 			Measurement:              u.Measurement,
+			Superseded:               u.Superseded,
 			Status:                   u.Status,
 			Stream:                   a.Stream,
 			InputTokens:              u.Tokens.Input,
@@ -137,6 +150,21 @@ func FromUsage(source string, u *authz.Usage) Event {
 		},
 	}
 }
+
+// Adjustment makes the event that corrects the one of an admission which was
+// closed as Unknown: u is what became of it. That event has no tokens, so the
+// differences are u's. The id follows from the admission's, so that an adjustment
+// which was made twice is recognised like an event that is delivered twice.
+func Adjustment(source string, u *authz.Usage) Event {
+	e := FromUsage(source, u)
+	e.Type, e.Data.Adjusts = TypeAdjusted, e.ID
+	e.ID += lateSuffix
+	return e
+}
+
+// lateSuffix tells the adjustment by a late settlement, of which an admission has
+// one at most, from other corrections.
+const lateSuffix = ".late"
 
 // labelMap makes a map of labels; of a name that is there twice the last counts.
 func labelMap(labels []authz.Label) map[string]string {
@@ -165,9 +193,17 @@ const maxSlug = 128
 // tollgate.usage.v1.<workspace>.<key id>.<model slug>. Whatever is not a letter,
 // digit, _ or - of ASCII becomes _, and so does an empty part: filter on the data
 // where it matters.
-func Subject(workspace, key, model string) string {
-	b := make([]byte, 0, len(TypeUsage)+len(workspace)+len(key)+len(model)+6)
-	b = append(b, TypeUsage...)
+func Subject(workspace, key, model string) string { return subject(TypeUsage, workspace, key, model) }
+
+// AdjustedSubject is Subject of an adjustment, which begins with
+// tollgate.usage.adjusted.v1.
+func AdjustedSubject(workspace, key, model string) string {
+	return subject(TypeAdjusted, workspace, key, model)
+}
+
+func subject(eventType, workspace, key, model string) string {
+	b := make([]byte, 0, len(eventType)+len(workspace)+len(key)+len(model)+6)
+	b = append(b, eventType...)
 	for _, part := range [...]string{workspace, key, model} {
 		b = appendSlug(append(b, '.'), part)
 	}

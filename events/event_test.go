@@ -50,8 +50,13 @@ func leastUsage() *authz.Usage {
 // The stored form is frozen: a sample that consumers have seen must come out the
 // same for ever.
 func TestEventSamples(t *testing.T) {
-	for name, u := range map[string]*authz.Usage{"usage-v1-full": fullUsage(), "usage-v1-least": leastUsage()} {
-		e := FromUsage(Source("test"), u)
+	superseded := leastUsage()
+	superseded.Superseded = true
+	for name, e := range map[string]Event{
+		"usage-v1-full": FromUsage(Source("test"), fullUsage()), "usage-v1-least": FromUsage(Source("test"), leastUsage()),
+		"usage-v1-superseded": FromUsage(Source("test"), superseded),
+		"adjusted-v1":         Adjustment(Source("test"), fullUsage()),
+	} {
 		got := append(e.AppendJSON(nil), '\n')
 		path := "testdata/" + name + ".json"
 		if *update {
@@ -97,6 +102,22 @@ func TestEventOfUsage(t *testing.T) {
 	}
 	if e := FromUsage(Source("test"), leastUsage()); e.Subject != "demo" {
 		t.Errorf("subject %q without an externalId", e.Subject)
+	}
+}
+
+func TestAdjustment(t *testing.T) {
+	usage, late := FromUsage(Source("test"), leastUsage()), Adjustment(Source("test"), fullUsage())
+	if late.Type != TypeAdjusted || late.ID == late.Data.Adjusts || late.Data.Adjusts != fullUsage().Admission.ID || late.Data.RequestID != late.Data.Adjusts {
+		t.Errorf("%+v", late)
+	}
+	if late.DataSchema != usage.DataSchema || late.Source != usage.Source || late.Subject != "cus_42" || late.Time != late.Data.Start {
+		t.Errorf("the envelope: %+v", late)
+	}
+	if again := Adjustment(Source("test"), fullUsage()); again.ID != late.ID {
+		t.Errorf("made twice it has ids %s and %s", late.ID, again.ID)
+	}
+	if got := AdjustedSubject("demo", "k-1", "a/b"); got != "tollgate.usage.adjusted.v1.demo.k-1.a_b" {
+		t.Errorf("subject %s", got)
 	}
 }
 
@@ -201,7 +222,7 @@ func anyUsage() *rapid.Generator[*authz.Usage] {
 			Outcome: authz.Outcome(text("outcome")), Measurement: authz.Measurement(text("measurement")), Status: rapid.Int().Draw(t, "status"),
 			Tokens:   authz.Tokens{Input: count("in"), CacheRead: count("read"), CacheCreation: count("creation"), Output: count("out"), Reasoning: count("reasoning")},
 			Duration: time.Duration(rapid.Int64Range(0, 1<<60).Draw(t, "duration")), FirstByte: time.Duration(rapid.Int64Range(0, 1<<60).Draw(t, "first")),
-			Upstream: text("upstream"),
+			Upstream: text("upstream"), Superseded: rapid.Bool().Draw(t, "superseded"),
 		}
 	})
 }
@@ -210,6 +231,9 @@ func anyUsage() *rapid.Generator[*authz.Usage] {
 func TestAppendJSONAgreesWithTags(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := FromUsage(Source("test"), anyUsage().Draw(t, "usage"))
+		if rapid.Bool().Draw(t, "adjustment") {
+			e = Adjustment(Source("test"), anyUsage().Draw(t, "late"))
+		}
 		got := e.AppendJSON([]byte("x"))
 		if got[0] != 'x' {
 			t.Fatal("dst was not appended to")

@@ -24,15 +24,23 @@ type Ledger struct {
 
 const ledgerShards = 64
 
+// ledgerShard has open admissions by the request that they are of (see requestOf),
+// so that those of one request find each other.
 type ledgerShard struct {
 	mu   sync.Mutex
-	open map[string]openAdmission // by admission id
+	open map[string]*openAdmission // guarded by mu, as what hangs on it
 }
 
 type openAdmission struct {
-	ref       journal.Ref
-	admission *authz.Admission
+	ref        journal.Ref
+	admission  *authz.Admission
+	superseded bool           // another one of the request was settled
+	next       *openAdmission // of the same request
 }
+
+// maxSiblings bounds how many admissions are filed under one request. More come
+// from a proxy that takes the ids of its callers; they stand alone.
+const maxSiblings = 8
 
 // OpenLedger makes a ledger of a journal and what was open in it. An admission
 // that can't be read stays in the journal, for a program that can, and is told to
@@ -40,21 +48,91 @@ type openAdmission struct {
 func OpenLedger(j *journal.Journal, open []journal.Entry, source string, log *slog.Logger) *Ledger {
 	l := &Ledger{journal: j, source: source, seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].open = map[string]openAdmission{}
+		l.shards[i].open = map[string]*openAdmission{}
 	}
 	for _, e := range open {
+		if isLateEvent(e.Payload) {
+			if err := l.finishLate(e); err != nil {
+				log.Error("an adjustment in the journal can't be published and stays there", "error", err)
+			}
+			continue
+		}
 		a, err := authz.ParseAdmission(e.Payload)
 		if err != nil {
 			log.Error("an open admission in the journal can't be read and stays there", "error", err)
 			continue
 		}
-		l.shard(a.ID).open[a.ID] = openAdmission{e.Ref, a}
+		s := l.shard(requestOf(a))
+		s.mu.Lock()
+		s.add(&openAdmission{ref: e.Ref, admission: a})
+		s.mu.Unlock()
 	}
 	return l
 }
 
-func (l *Ledger) shard(id string) *ledgerShard {
-	return &l.shards[maphash.String(l.seed, id)%ledgerShards]
+// requestOf is what an admission is filed under: its request, where the proxy
+// told which, else itself.
+func requestOf(a *authz.Admission) string {
+	if a.ProxyRequestID != "" {
+		return a.ProxyRequestID
+	}
+	return a.ID
+}
+
+func (l *Ledger) shard(request string) *ledgerShard {
+	return &l.shards[maphash.String(l.seed, request)%ledgerShards]
+}
+
+// add files an open admission. s.mu is held.
+func (s *ledgerShard) add(o *openAdmission) {
+	request := requestOf(o.admission)
+	first := s.open[request]
+	n := 0
+	for at := first; at != nil; at = at.next {
+		n++
+	}
+	if n < maxSiblings {
+		o.next, s.open[request] = first, o
+		return
+	}
+	// In the same shard, under a name that no request has.
+	s.open[crowded(o.admission.ID)] = o
+}
+
+func crowded(id string) string { return "\x00" + id }
+
+// take removes an open admission; nil: it is not there. Where it was settled, the
+// others of its request are superseded. s.mu is held.
+func (s *ledgerShard) take(a *authz.Admission, settled bool) (taken *openAdmission) {
+	request := requestOf(a)
+	first := s.open[request]
+	var before *openAdmission
+	for o := first; o != nil; o = o.next {
+		if o.admission.ID == a.ID {
+			taken = o
+			break
+		}
+		before = o
+	}
+	switch {
+	case taken == nil:
+		taken = s.open[crowded(a.ID)]
+		delete(s.open, crowded(a.ID))
+		return taken
+	case before != nil:
+		before.next = taken.next
+	case taken.next != nil:
+		s.open[request] = taken.next
+	default:
+		delete(s.open, request)
+	}
+	taken.next = nil
+	if settled {
+		for o := s.open[request]; o != nil; o = o.next {
+			o.superseded = true
+		}
+	}
+	return taken
 }
 
 // Admit implements authz.Ledger. The admission is kept until it is closed and
@@ -64,40 +142,46 @@ func (l *Ledger) Admit(a *authz.Admission, written []byte) error {
 	if err != nil {
 		return err
 	}
-	s := l.shard(a.ID)
+	s := l.shard(requestOf(a))
 	s.mu.Lock()
-	s.open[a.ID] = openAdmission{ref, a}
+	s.add(&openAdmission{ref: ref, admission: a})
 	s.mu.Unlock()
 	return nil
 }
 
-// Close implements authz.Ledger.
+// Close implements authz.Ledger. Which admissions are superseded is known for
+// those that were open together in one process.
 func (l *Ledger) Close(u *authz.Usage) (bool, error) {
-	id := u.Admission.ID
-	s := l.shard(id)
+	s := l.shard(requestOf(u.Admission))
 	s.mu.Lock()
-	open, ok := s.open[id]
-	delete(s.open, id)
+	open := s.take(u.Admission, u.Measurement != authz.None)
 	s.mu.Unlock()
-	if !ok {
+	if open == nil {
 		return false, nil
 	}
-	ev := FromUsage(l.source, u)
-	err := l.journal.Settle(open.ref, journal.Event{
-		Subject: Subject(u.Admission.Workspace, u.Admission.Key, u.Admission.Model),
-		MsgID:   MsgID(l.source, id),
-		Payload: ev.AppendJSON(make([]byte, 0, 1024)),
-	})
+	u.Superseded = open.superseded && u.Measurement == authz.None
+	e := FromUsage(l.source, u)
+	err := l.journal.Settle(open.ref, l.outgoing(&e, Subject(e.Data.Workspace, e.Data.Key, e.Data.Model)))
 	if errors.Is(err, journal.ErrSettled) {
 		return false, nil
 	}
 	if err != nil {
 		s.mu.Lock()
-		s.open[id] = open
+		s.add(open)
 		s.mu.Unlock()
 		return false, err
 	}
 	return true, nil
+}
+
+func (l *Ledger) outgoing(e *Event, subject string) journal.Event {
+	return journal.Event{Subject: subject, MsgID: MsgID(l.source, e.ID), Payload: e.AppendJSON(make([]byte, 0, 1024))}
+}
+
+// Adjust implements authz.Ledger.
+func (l *Ledger) Adjust(u *authz.Usage) error {
+	e := Adjustment(l.source, u)
+	return l.publishLate(l.outgoing(&e, AdjustedSubject(e.Data.Workspace, e.Data.Key, e.Data.Model)))
 }
 
 // Open returns the admissions that nobody has closed and whose deadline is
@@ -107,9 +191,11 @@ func (l *Ledger) Open(deadlineBefore time.Time) []*authz.Admission {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for _, o := range s.open {
-			if deadlineBefore.IsZero() || o.admission.Deadline.Before(deadlineBefore) {
-				open = append(open, o.admission)
+		for _, first := range s.open {
+			for o := first; o != nil; o = o.next {
+				if deadlineBefore.IsZero() || o.admission.Deadline.Before(deadlineBefore) {
+					open = append(open, o.admission)
+				}
 			}
 		}
 		s.mu.Unlock()

@@ -31,6 +31,7 @@ func (e *Event) AppendJSON(dst []byte) []byte {
 
 func (d *UsageData) write(w *writer) {
 	w.text("requestId", d.RequestID)
+	w.optional("adjusts", d.Adjusts)
 	w.optional("clientRequestId", d.ClientRequestID)
 	w.text("workspace", d.Workspace)
 	w.text("key", d.Key)
@@ -42,9 +43,11 @@ func (d *UsageData) write(w *writer) {
 	w.text("dialect", d.Dialect)
 	w.text("outcome", string(d.Outcome))
 	w.text("measurement", string(d.Measurement))
+	if d.Superseded {
+		w.bool("superseded", true)
+	}
 	w.number("status", int64(d.Status))
-	w.name("stream")
-	w.b = strconv.AppendBool(w.b, d.Stream)
+	w.bool("stream", d.Stream)
 	w.number("inputTokens", d.InputTokens)
 	w.number("cacheReadInputTokens", d.CacheReadInputTokens)
 	w.number("cacheCreationInputTokens", d.CacheCreationInputTokens)
@@ -94,6 +97,11 @@ func (w *writer) texts(name string, values map[string]string) {
 		w.text(k, values[k])
 	}
 	w.b = append(w.b, '}')
+}
+
+func (w *writer) bool(name string, value bool) {
+	w.name(name)
+	w.b = strconv.AppendBool(w.b, value)
 }
 
 func (w *writer) number(name string, value int64) {

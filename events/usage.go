@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -23,12 +24,17 @@ type UsageConfig struct {
 	// less than the server's whole store, so that keys can always be written.
 	// Zero: 8 GiB.
 	MaxBytes int64
+	// Hold says why no event should be stored now, as natsd's Server.Health does
+	// when a disk's last room is for keys; events then wait with their
+	// publisher. It must not block. Nil: never.
+	Hold func() error
 }
 
 // Usage is the stream of usage events. All methods are safe for concurrent use.
 type Usage struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	hold   func() error
 }
 
 // duplicateWindow is how long the stream recognises an event that it has. The
@@ -44,6 +50,9 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 	}
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = 8 << 30
+	}
+	if cfg.Hold == nil {
+		cfg.Hold = func() error { return nil }
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(16*inFlight), jetstream.WithPublishAsyncTimeout(askTimeout))
 	if err != nil {
@@ -65,7 +74,7 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 	if err != nil {
 		return nil, fmt.Errorf("the stream %s: %w", UsageStream, err)
 	}
-	return &Usage{js, stream}, nil
+	return &Usage{js, stream, cfg.Hold}, nil
 }
 
 // Outgoing is an event on its way into the stream.
@@ -89,7 +98,7 @@ func (u *Usage) PublishBatch(ctx context.Context, batch []Outgoing) []error {
 		if i >= inFlight {
 			errs[i-inFlight] = settled(ctx, futures[i-inFlight], errs[i-inFlight])
 		}
-		if errs[i] = ctx.Err(); errs[i] != nil {
+		if errs[i] = cmp.Or(ctx.Err(), u.hold()); errs[i] != nil {
 			continue
 		}
 		futures[i], errs[i] = u.js.PublishMsgAsync(&nats.Msg{

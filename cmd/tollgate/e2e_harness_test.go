@@ -231,6 +231,7 @@ type event struct {
 		Status                                                          int
 		Stream                                                          bool
 		InputTokens, CacheReadInputTokens, OutputTokens                 int
+		DurationMs                                                      int
 	}
 }
 

@@ -31,6 +31,12 @@ func TestE2E(t *testing.T) {
 		{"2 to 5 through one gate", testGate},
 		{"4 kill -9 under load: every admission has its event, none twice", testKill},
 		{"models come and go under traffic", testLiveConfiguration},
+		{"however a request ends, its event says how", testEndings},
+		{"hang-ups are estimated within 10 %, also after a restart", testEstimates},
+		{"many slow streams and a big answer take no more memory with time", testLoad},
+		{"an Envoy of yours, and the credentials of upstreams", testOwnEnvoy},
+		{"gate only, for Envoys of others", testGateOnly},
+		{"a WebSocket is accounted by time", testWebSocket},
 		{"6 nobody without a key can make it hold memory", testMemory},
 	} {
 		t.Run(point.name, func(t *testing.T) { point.test(t, b) })

@@ -242,8 +242,12 @@ func (n *node) startLedger(ctx context.Context) error {
 		return err
 	}
 	n.limits = limit.NewLocal(time.Now())
+	estimator, err := n.startEstimator(ctx)
+	if err != nil {
+		return err
+	}
 	n.settler = &authz.Settler{
-		Replica: replica, Sealer: sealer, Ledger: n.ledger, Limits: n.limits, Estimator: new(authz.Estimator),
+		Replica: replica, Sealer: sealer, Ledger: n.ledger, Limits: n.limits, Estimator: estimator,
 		Dropped: func(why string) { n.metrics.settlements.WithLabelValues(why).Inc() },
 	}
 	n.settler.Restore(time.Now(), n.ledger.Open(time.Time{}))
@@ -256,7 +260,7 @@ func (n *node) startLedger(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case now := <-tick.C:
-				n.abandon(n.ledger.Open(now))
+				n.sweep(now)
 			}
 		}
 	})
@@ -269,8 +273,12 @@ func (n *node) startLedger(ctx context.Context) error {
 	return nil
 }
 
+// sweep closes what nobody settled by its deadline.
+func (n *node) sweep(now time.Time) { n.abandon(n.ledger.Open(now)) }
+
 // recount makes the limits what they were before a restart, from the usage events
-// of the last minute.
+// of the last minute, and finds which of them the truth may still come for: Envoy
+// brings a settlement again for that long.
 func (n *node) recount(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -293,6 +301,15 @@ func (n *node) recount(ctx context.Context) {
 				continue // it was not ours, or is of another version: it counts nothing
 			}
 			d := &e.Data
+			switch {
+			case e.Type == events.TypeAdjusted:
+				n.settler.Forget(d.Adjusts)
+				continue
+			case e.Type != events.TypeUsage:
+				continue
+			case d.Measurement == authz.None:
+				n.settler.Remember(e.ID)
+			}
 			n.settler.Recount(time.Now(), n.tables(), e.Time, d.Workspace, d.Key, d.User, d.Model, d.InputTokens+d.OutputTokens)
 		}
 	}

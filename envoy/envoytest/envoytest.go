@@ -36,6 +36,10 @@ type Options struct {
 	Spec   envoy.Spec
 	// Change, if not nil, may alter the resources before Envoy starts with them.
 	Change func(*envoy.Resources)
+	// Live makes Envoy get everything from the Fleet of the server at
+	// Config.Server; Spec and Change are not used. It must have been published
+	// for Config.Listen.
+	Live bool
 	// Workers is the number of Envoy's worker threads. 0: 2.
 	Workers int
 }
@@ -100,14 +104,7 @@ func Start(t testing.TB, o Options) *Envoy {
 }
 
 func start(t testing.TB, binary string, o Options, logs *log) (*Envoy, error) {
-	resources, err := envoy.Build(o.Config, o.Spec)
-	if err != nil {
-		return nil, err
-	}
-	if o.Change != nil {
-		o.Change(resources)
-	}
-	bootstrap, err := envoy.StaticBootstrap(o.Config, resources)
+	bootstrap, err := bootstrap(o)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +118,20 @@ func start(t testing.TB, binary string, o Options, logs *log) (*Envoy, error) {
 	}
 	t.Cleanup(func() { s.Stop(context.Background()) })
 	return &Envoy{Supervisor: s, Addr: o.Config.Listen, URL: "http://" + o.Config.Listen}, nil
+}
+
+func bootstrap(o Options) ([]byte, error) {
+	if o.Live {
+		return envoy.Bootstrap(o.Config)
+	}
+	resources, err := envoy.Build(o.Config, o.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if o.Change != nil {
+		o.Change(resources)
+	}
+	return envoy.StaticBootstrap(o.Config, resources)
 }
 
 // Stats returns Envoy's counters whose names match the regular expression, one

@@ -56,6 +56,11 @@ local function reader(holders)
 
   -- pass_string reads on in a string and returns where that ends, or nil.
   local function pass_string(text, at)
+    local quote = not key_parts and not escaped and text:find('"', at, true)
+    if quote and (quote == at or text:byte(quote - 1) ~= 92) then
+      in_string = false
+      return quote
+    end
     if escaped then at, escaped = at + 1, false end
     local stop = text:find('["\\]', at)
     if key_parts then
@@ -147,7 +152,9 @@ end
 
 -- number finds a member's non-negative integer in the text of an object.
 local function number(text, name)
-  local digits, after = text:match('"' .. name .. '"%s*:%s*(%d+)(.?)')
+  local _, stop = text:find(name, 1, true)
+  if stop == nil then return nil end
+  local digits, after = text:match("^%s*:%s*(%d+)(.?)", stop + 1)
   if digits == nil or #digits > MAX_DIGITS or after:find("[%.eE]") then return nil end
   return tonumber(digits)
 end
@@ -155,29 +162,36 @@ end
 -- detail finds a member of one of the named objects in the text of an object.
 local function detail(text, objects, name)
   for _, object in ipairs(objects) do
-    local inner = text:match('"' .. object .. '"%s*:%s*(%b{})')
+    local _, stop = text:find(object, 1, true)
+    local inner = stop and text:match("^%s*:%s*(%b{})", stop + 1)
     local n = inner and number(inner, name)
     if n then return n end
   end
 end
 
-local INPUTS = { "prompt_tokens_details", "input_tokens_details", "input_token_details" }
-local OUTPUTS = { "completion_tokens_details", "output_tokens_details", "output_token_details" }
+local INPUTS = { '"prompt_tokens_details"', '"input_tokens_details"', '"input_token_details"' }
+local OUTPUTS = { '"completion_tokens_details"', '"output_tokens_details"', '"output_token_details"' }
 
 -- statement reads a usage object of any of the APIs: what it states, by name.
 local function statement(text)
-  -- Braces in strings would pair up with the others.
-  text = text:gsub("\\.", ""):gsub('"[^"]*"', function(s) return s:find("[{}]") and '""' end)
-  local flat = text:sub(2):gsub("%b{}", "")
+  if text:find(':%s*"') then -- strings: their braces would pair up with the others
+    text = text:gsub("\\.", ""):gsub('"[^"]*"', function(s) return s:find("[{}]") and '""' end)
+  end
+  local flat, cached, reasoning = text, nil, nil
+  if text:find("{", 2, true) then
+    flat = text:sub(2):gsub("%b{}", "")
+    cached = detail(text, INPUTS, '"cached_tokens"')
+    reasoning = detail(text, OUTPUTS, '"reasoning_tokens"')
+  end
   return {
-    prompt = number(flat, "prompt_tokens"),
-    input = number(flat, "input_tokens"),
-    output = number(flat, "completion_tokens") or number(flat, "output_tokens"),
-    total = number(flat, "total_tokens"),
-    read = number(flat, "cache_read_input_tokens"),
-    created = number(flat, "cache_creation_input_tokens"),
-    cached = detail(text, INPUTS, "cached_tokens"),
-    reasoning = detail(text, OUTPUTS, "reasoning_tokens"),
+    prompt = number(flat, '"prompt_tokens"'),
+    input = number(flat, '"input_tokens"'),
+    output = number(flat, '"completion_tokens"') or number(flat, '"output_tokens"'),
+    total = number(flat, '"total_tokens"'),
+    read = number(flat, '"cache_read_input_tokens"'),
+    created = number(flat, '"cache_creation_input_tokens"'),
+    cached = cached,
+    reasoning = reasoning,
   }
 end
 
@@ -219,12 +233,15 @@ local function usage_object(text, at)
   return at
 end
 
--- whole_event returns the end of an event of the usual form: one line of data,
+-- whole_event returns what follows an event of the usual form: one line of data,
 -- an object, maybe a type before it. nil: it has another form, or goes on.
-local function whole_event(text, at)
+-- has_cr: there may be CRs in the text.
+local function whole_event(text, at, has_cr)
   if text:byte(at) == 101 then at = text:match("^event:[^\r\n]*\r?\n()", at) or at end
-  local _, stop = text:find("^data: ?{[^\r\n]*\r?\n\r?\n", at)
-  return stop
+  if not text:find("^data: ?{", at) then return nil end
+  if has_cr then return text:match("^[^\r\n]*\r?\n\r?\n()", at) end
+  local stop = text:find("\n", at, true)
+  return stop and text:byte(stop + 1) == 10 and stop + 2 or nil
 end
 
 local BOM = "\239\187\191"
@@ -297,7 +314,8 @@ local function events(strip)
     local text, at = held .. piece, #held + 1
     local hold = held ~= "" and 1 or nil -- from here on it is held back
     local from, out = 1, nil             -- what was put out ends before from
-    local next_usage = 0
+    local next_usage = 0                 -- a usage starts there, or later
+    local has_cr = text:find("\r", at, true) ~= nil
     held = ""
 
     if after_cr and text:byte(at) == 10 then
@@ -315,12 +333,13 @@ local function events(strip)
 
     while at <= #text do
       local line_starts = field == nil and name == ""
-      local stop = line_starts and not open and whole_event(text, at)
-      if stop and next_usage < at then next_usage = usage_object(text, at) end
-      if stop and next_usage > stop then
+      local next_event = line_starts and not open and whole_event(text, at, has_cr)
+      if next_event and next_usage < at then next_usage = usage_object(text, at) end
+      if next_event and next_usage >= next_event then
         count()
+        at = next_event
       else
-        stop = text:find("[\r\n]", at)
+        local stop = has_cr and text:find("[\r\n]", at) or not has_cr and text:find("\n", at, true)
         if line_starts and stop ~= at then
           if text:byte(at) == 58 then
             field = "other" -- a comment; it belongs to no event
@@ -330,8 +349,8 @@ local function events(strip)
           end
         end
         local blank = line_starts and stop == at
-        if not blank then take(text:sub(at, (stop or 0) - 1), stop ~= nil) end
-        if stop == nil then break end
+        if not blank then take(text:sub(at, (stop or 0) - 1), stop) end
+        if not stop then break end
 
         field, name = nil, ""
         if text:byte(stop) == 13 then
@@ -349,8 +368,8 @@ local function events(strip)
           end
           hold = nil
         end
+        at = stop + 1
       end
-      at = stop + 1
     end
 
     if hold and (#text - hold >= MAX_HELD or data and not maybe_only_usage(data)) then hold = nil end

@@ -4,6 +4,9 @@
 // rights. With Config.Listen the server also takes connections from outside, but
 // only of users given to SetUsers, each in an account of its own that reaches
 // nothing but the subjects named there; nobody gets in without a password.
+//
+// A disk that was full, or failed for a while, does not stop it for good: see
+// Health.
 package natsd
 
 import (
@@ -16,6 +19,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -45,13 +49,24 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	lock     *dirLock
-	nats     *server.Server
-	password string // of the in-process connections; new at every start
-	hash     string // its bcrypt hash
+	nats     atomic.Pointer[server.Server] // replaced by restart
+	addr     string                        // for connections from outside; "" for none
+	password string                        // of the in-process connections; new at every start
+	hash     string                        // its bcrypt hash
 
-	mu    sync.Mutex // serialises SetUsers and Close; guards conns
+	health     atomic.Pointer[error] // see Health
+	stopHealer func()
+
+	mu    sync.Mutex // serialises SetUsers, Close and restart; guards what follows
 	conns []internalConn
+	users []User
 }
+
+// inProcess connects to the server that runs at the time.
+type inProcess struct{ server *Server }
+
+// InProcessConn is asked for a connection at every try to connect.
+func (p inProcess) InProcessConn() (net.Conn, error) { return p.server.nats.Load().InProcessConn() }
 
 type internalConn struct {
 	nc     *nats.Conn
@@ -82,10 +97,6 @@ func Start(cfg Config) (_ *Server, err error) {
 	if s.hash, err = HashPassword(s.password); err != nil {
 		return nil, err
 	}
-	opts, err := s.options(nil)
-	if err != nil {
-		return nil, err
-	}
 	if s.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -94,23 +105,58 @@ func Start(cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.lock.release())
 		}
 	}()
-	if s.nats, err = server.NewServer(opts); err != nil {
+	first, err := s.launch(nil)
+	if err != nil {
+		return nil, err
+	}
+	s.nats.Store(first)
+	if addr, ok := first.Addr().(*net.TCPAddr); ok && cfg.Listen != "" {
+		s.listenOn(addr)
+	}
+	s.stopHealer = s.heal()
+	return s, nil
+}
+
+// launch starts a server that lets users in from outside. On an error nothing is
+// left running.
+func (s *Server) launch(users []User) (*server.Server, error) {
+	opts, err := s.options(users)
+	if err != nil {
+		return nil, err
+	}
+	n, err := server.NewServer(opts)
+	if err != nil {
 		return nil, fmt.Errorf("the NATS server: %w", err)
 	}
 	log := &logger{log: s.log}
-	s.nats.SetLoggerV2(log, false, false, false)
-	s.nats.Start()
+	n.SetLoggerV2(log, false, false, false)
+	n.Start()
 	if fatal := log.fatal.Load(); fatal != nil {
 		err = fmt.Errorf("the NATS server did not start: %s", *fatal)
-	} else if !s.nats.ReadyForConnections(readyWithin) {
+	} else if !n.ReadyForConnections(readyWithin) {
 		err = fmt.Errorf("the NATS server was not ready within %s", readyWithin)
 	}
 	if err != nil {
-		s.nats.Shutdown()
-		s.nats.WaitForShutdown()
+		n.Shutdown()
+		n.WaitForShutdown()
 		return nil, err
 	}
-	return s, nil
+	return n, nil
+}
+
+// listenOn keeps the address that the system gave, for restarts and for Addr.
+func (s *Server) listenOn(addr *net.TCPAddr) {
+	port := strconv.Itoa(addr.Port)
+	if host, _, err := net.SplitHostPort(s.cfg.Listen); err == nil {
+		s.cfg.Listen = net.JoinHostPort(host, port)
+	}
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	s.addr = net.JoinHostPort(host, port)
 }
 
 // options are the server's, with the outside users given.
@@ -154,7 +200,7 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 	log := s.log.With("connection", name)
 	closed := make(chan struct{})
 	nc, err := nats.Connect("",
-		nats.InProcessServer(s.nats),
+		nats.InProcessServer(inProcess{s}),
 		nats.Name(name),
 		nats.UserInfo(internalUser, s.password),
 		nats.CustomInboxPrefix("_TGI"),
@@ -187,24 +233,13 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 // Addr is the address for connections from outside, host:port, or "" where the
 // server does not listen. An address that means "every interface" is told as the
 // host's name.
-func (s *Server) Addr() string {
-	addr, ok := s.nats.Addr().(*net.TCPAddr)
-	if s.cfg.Listen == "" || !ok {
-		return ""
-	}
-	host := addr.IP.String()
-	if addr.IP.IsUnspecified() {
-		if name, err := os.Hostname(); err == nil {
-			host = name
-		}
-	}
-	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
-}
+func (s *Server) Addr() string { return s.addr }
 
 // Close flushes and drains the connections that Connect made, stops the server,
 // and gives the directory free. When ctx ends, connections that have not drained
 // are cut and the server stops all the same; then the error is ctx's.
 func (s *Server) Close(ctx context.Context) error {
+	s.stopHealer()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.conns {
@@ -220,8 +255,9 @@ func (s *Server) Close(ctx context.Context) error {
 		}
 	}
 	s.conns = nil
-	s.nats.Shutdown()
-	s.nats.WaitForShutdown()
+	last := s.nats.Load()
+	last.Shutdown()
+	last.WaitForShutdown()
 	return errors.Join(ctx.Err(), s.lock.release())
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -50,6 +51,7 @@ func (s *Server) SetUsers(users []User) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.users = slices.Clone(users)
 	// Twice, because nats-server 2.15 subscribes the imports of an account in a
 	// reload only if the account was there before.
 	for range 2 {
@@ -57,7 +59,7 @@ func (s *Server) SetUsers(users []User) error {
 		if err != nil {
 			return err
 		}
-		if err := s.nats.ReloadOptions(opts); err != nil {
+		if err := s.nats.Load().ReloadOptions(opts); err != nil {
 			return fmt.Errorf("reloading the NATS users: %w", err)
 		}
 	}
