@@ -434,7 +434,7 @@ func TestModelsAreThoseThatTheKeyOpens(t *testing.T) {
 
 // checkAllocations is the budget of the decision path: a whole check that ends in
 // an admission, everything but the ledger's disk included.
-const checkAllocations = 12
+const checkAllocations = 12 + raceAllocations
 
 func TestAllocationBudget(t *testing.T) {
 	a, _ := newAuthorizer(t)

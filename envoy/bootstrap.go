@@ -47,6 +47,10 @@ func Bootstrap(o Options) ([]byte, error) {
 	}
 	b := bootstrap(o)
 	b.StaticResources.Clusters = append(b.StaticResources.Clusters, buildServerCluster(o, configCluster))
+	var show []*corev3.HeaderValue
+	if o.Token != "" {
+		show = []*corev3.HeaderValue{{Key: tokenHeader, Value: o.Token}}
+	}
 	b.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{
 		LdsConfig: fromStream(),
 		CdsConfig: fromStream(),
@@ -57,7 +61,7 @@ func Bootstrap(o Options) ([]byte, error) {
 				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: configCluster, RetryPolicy: &corev3.RetryPolicy{
 					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(ReconnectTime)},
 				}},
-			}}},
+			}, InitialMetadata: show}},
 			SetNodeOnFirstMessageOnly: true,
 		},
 	}
@@ -119,8 +123,8 @@ func overload(o Options) *overloadv3.OverloadManager {
 			{Name: "envoy.overload_actions.reset_high_memory_stream", Triggers: between(0.90, 0.98)},
 			{Name: "envoy.overload_actions.stop_accepting_requests", Triggers: at(0.95)},
 		},
-		// Streams are told apart by memory from 1 MiB up.
-		BufferFactoryConfig: &overloadv3.BufferFactoryConfig{MinimumAccountToTrackPowerOfTwo: 20},
+		// Streams are told apart by memory from 16 KiB up.
+		BufferFactoryConfig: &overloadv3.BufferFactoryConfig{MinimumAccountToTrackPowerOfTwo: 14},
 	}
 }
 

@@ -196,17 +196,22 @@ const ownHeaders = "x-tollgate-"
 // named even if a Check doesn't carry them.
 func forged(in *authv3.CheckRequest, set []*corev3.HeaderValueOption) []string {
 	h := in.GetAttributes().GetRequest().GetHttp()
-	names := []string{clusterHeader, userHeader}
+	var names []string
+	add := func(name string) {
+		name = strings.ToLower(name)
+		if strings.HasPrefix(name, ownHeaders) && !slices.ContainsFunc(set, func(o *corev3.HeaderValueOption) bool { return o.GetHeader().GetKey() == name }) {
+			names = append(names, name)
+		}
+	}
+	add(clusterHeader)
+	add(userHeader)
 	for name := range h.GetHeaders() {
-		names = append(names, strings.ToLower(name))
+		add(name)
 	}
 	for _, v := range h.GetHeaderMap().GetHeaders() {
-		names = append(names, strings.ToLower(v.GetKey()))
+		add(v.GetKey())
 	}
-	return slices.DeleteFunc(names, func(name string) bool {
-		return !strings.HasPrefix(name, ownHeaders) ||
-			slices.ContainsFunc(set, func(o *corev3.HeaderValueOption) bool { return o.GetHeader().GetKey() == name })
-	})
+	return names
 }
 
 func admitted(d *authz.Decision) *structpb.Struct {

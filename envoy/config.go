@@ -31,6 +31,9 @@ type Options struct {
 	// Server is where Envoy finds NewServer's services: "host:port" or
 	// "unix:PATH". Required.
 	Server string
+	// Token is what Envoy shows the Fleet that it gets its configuration from; it
+	// stands in the bootstrap of such an Envoy. "": none.
+	Token string
 	// Headers are the request headers, in lower case, that a Check carries. Nil:
 	// all but cookies. Naming them saves both sides time.
 	Headers []string
@@ -60,7 +63,7 @@ type Options struct {
 // SmallBody is the most bytes of body for which a request is checked in one
 // go. A larger one, or one of unknown length, passes a look at its headers
 // before Envoy holds its body in memory.
-const SmallBody = 64 << 10
+const SmallBody = 8 << 10
 
 // Spec is what is routed where. The catalog's tables are turned into it by
 // whoever starts Envoy.

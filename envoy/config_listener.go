@@ -9,7 +9,6 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	aiv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ai_protocol_manager/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
@@ -44,7 +43,7 @@ const (
 const (
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
-	maxStreams       = 128 // concurrent ones on a connection
+	maxStreams       = 32 // concurrent ones on a connection, each with up to SmallBody that nobody has checked
 )
 
 // connectionBuffer is what Envoy reads ahead on a connection while nothing wants
@@ -112,15 +111,6 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 
 		HttpFilters: []*hcmv3.HttpFilter{
 			luaFilter("tollgate.tap", tapLua),
-			httpFilter("envoy.filters.http.ai_protocol_manager", &aiv3.AiProtocolManager{
-				ResponseHandling: &aiv3.ResponseHandling{TokenUsage: &aiv3.TokenUsageExtraction{
-					IncludeUnconfiguredRoutes: true,
-					// For event streams only: it knows the usage of some JSON answers
-					// but not of embeddings or transcriptions, and keeps the whole
-					// body to find it. The tap reads all of them.
-					Limits: &aiv3.TokenUsageExtractionLimits{MaxJsonBodySize: wrapperspb.UInt32(1)},
-				}},
-			}),
 			httpFilter(precheckFilter, precheck(o)),
 			httpFilter(checkFilter, check(o)),
 			luaFilter("tollgate.edit", editLua),

@@ -183,8 +183,8 @@ func retries() *routev3.RetryPolicy {
 			Name:       "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
 		}},
-		// An endpoint with a hundred times another's weight comes up often.
-		HostSelectionRetryMaxAttempts: 20,
+		// An endpoint with a hundred times another's weight comes up that often.
+		HostSelectionRetryMaxAttempts: 300,
 	}
 }
 

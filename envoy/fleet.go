@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -16,6 +17,9 @@ import (
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -55,9 +59,14 @@ const fleetNode = "all"
 
 func (everyone) ID(*corev3.Node) string { return fleetNode }
 
+// tokenHeader is where an Envoy shows its Options.Token.
+const tokenHeader = "x-tollgate-fleet"
+
 // NewFleet makes a fleet without a configuration: Envoys that connect wait for
-// the first Publish.
-func NewFleet() *Fleet {
+// the first Publish. token is what they have to show (see Options.Token): with the
+// configuration come upstreams' credentials, and whoever connects is waited for.
+// "": nothing.
+func NewFleet(token string) *Fleet {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fleet{
 		snapshots: cachev3.NewSnapshotCache(true, everyone{}, nil),
@@ -69,7 +78,13 @@ func NewFleet() *Fleet {
 	}
 	_, _ = rand.Read(f.versions) // never fails
 	f.server = serverv3.NewServer(ctx, f.snapshots, serverv3.CallbackFuncs{
-		StreamOpenFunc:    func(_ context.Context, id int64, _ string) error { f.opened(id); return nil },
+		StreamOpenFunc: func(ctx context.Context, id int64, _ string) error {
+			if !shows(ctx, token) {
+				return status.Error(codes.Unauthenticated, "this is not an Envoy of this Tollgate: start it with what tollgate envoy bootstrap prints")
+			}
+			f.opened(id)
+			return nil
+		},
 		StreamClosedFunc:  func(id int64, _ *corev3.Node) { f.closed(id) },
 		StreamRequestFunc: func(id int64, r *discoveryv3.DiscoveryRequest) error { f.requested(id, r); return nil },
 		StreamResponseFunc: func(_ context.Context, id int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
@@ -77,6 +92,15 @@ func NewFleet() *Fleet {
 		},
 	})
 	return f
+}
+
+// shows reports whether a call comes with the token.
+func shows(ctx context.Context, token string) bool {
+	if token == "" {
+		return true
+	}
+	shown := metadata.ValueFromIncomingContext(ctx, tokenHeader)
+	return len(shown) == 1 && subtle.ConstantTimeCompare([]byte(shown[0]), []byte(token)) == 1
 }
 
 // Close ends the streams to all Envoys, which keep what they have.

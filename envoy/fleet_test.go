@@ -13,6 +13,15 @@ import (
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
 	"tollgate/authz"
 	"tollgate/authz/dialect"
 	"tollgate/envoy"
@@ -41,7 +50,7 @@ func newFleet(t *testing.T) *fleet {
 
 func (f *fleet) serve(addr string) {
 	f.t.Helper()
-	f.Fleet = envoy.NewFleet()
+	f.Fleet = envoy.NewFleet("")
 	checks := &checker{hook: func(_ context.Context, r *dialect.Request, d *authz.Decision) {
 		for _, h := range r.Headers {
 			if h.Name == "x-want" {
@@ -320,4 +329,52 @@ func TestFleetComesAndGoes(t *testing.T) {
 	eventually(t, "its going", func() bool { return f.Connected() == 0 })
 	f.publish()
 	f.wait() // for nobody
+}
+
+// With the configuration come credentials of upstreams, and whoever connects is
+// waited for: a stranger gets nothing, and nobody waits for one.
+func TestFleetTellsStrangersNothing(t *testing.T) {
+	f := envoy.NewFleet("the-token")
+	t.Cleanup(f.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := envoy.NewServer(nil, nil, envoy.ServerOptions{Fleet: f})
+	go func() { _ = server.Serve(l) }() // ends with Stop
+	t.Cleanup(func() { _ = server.Stop(context.Background()) })
+	resources, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Server: l.Addr().String()}, envoy.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Publish(resources); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ask := func(token string) (*discoveryv3.DiscoveryResponse, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(
+			metadata.AppendToOutgoingContext(ctx, "x-tollgate-fleet", token))
+		if err != nil {
+			return nil, err
+		}
+		_ = stream.Send(&discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: "n"}, TypeUrl: resourcev3.ListenerType})
+		return stream.Recv()
+	}
+	for _, token := range []string{"", "another"} {
+		if _, err := ask(token); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("with the token %q: %v", token, err)
+		}
+	}
+	if err := f.Wait(t.Context()); err != nil {
+		t.Errorf("a stranger is waited for: %v", err)
+	}
+	if r, err := ask("the-token"); err != nil || len(r.GetResources()) != 1 {
+		t.Errorf("with the token: %v, %v", r, err)
+	}
 }

@@ -98,7 +98,7 @@ var streams = []stream{
 			`"{\"choices\":[],\"usage\":{\"prompt_tokens\":9}}"`) + done},
 	{name: "text after the object", events: 1, want: usedTokens, body: sse(used+" x") + done},
 	{name: "brackets in strings", events: 1, want: usedTokens,
-		body: sse(`{"choices":[{"delta":{"content":"]}[{\\\""}}]}`) + "«" + sse(`{"id":"}]\"\\","choices":[],"obfuscation":"{[","usage":{"prompt_tokens":11,"x":"}{","completion_tokens":7}}`) + "»" + done},
+		body: sse(`{"choices":[{"delta":{"content":"]}[{\\\""}}]}`) + "«" + sse(`{"id":"}]\"\\","choices":[],"obfuscation":"{[","usage":{"x":"prompt_tokens","prompt_tokens":11,"y":"}{\",\"","}":1,"completion_tokens":7}}`) + "»" + done},
 	{name: "usage that states nothing", events: 0, none: true, body: "«" + sse(`{"choices":[],"usage":{}}`) + "»" + done},
 	{name: "a usage of nothing first", events: 2, want: usedTokens,
 		body: sse(`{"choices":[{"delta":{}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}`, hello) + "«" + sse(used) + "»" + done},

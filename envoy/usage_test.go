@@ -55,7 +55,7 @@ var usageCases = []struct {
 	{name: "chat stream", kind: "text/event-stream",
 		body: sse(`{"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"data: a"}}],"usage":null}`,
 			`{"id":"c1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}`, "[DONE]"),
-		want: authz.Tokens{Input: 11, Output: 7, CacheRead: 4, Reasoning: 3}, events: 2},
+		want: authz.Tokens{Input: 11, Output: 7, CacheRead: 4, Reasoning: 3}, events: 1},
 	{name: "chat stream without usage", kind: "text/event-stream",
 		body: "data:{\"choices\":[]}\r\n\r\ndata:{\"choices\":[]}\r\n\r\ndata:[DONE]\r\n\r\n", none: true, events: 2},
 	{name: "responses stream", kind: "text/event-stream",

@@ -65,7 +65,7 @@ func (g *gate) connect(t testing.TB, method, path string, headers ...string) *so
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer good\r\n%s\r\n\r\n", method, path,
 		strings.Join(append([]string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGVzdHRlc3R0ZXN0dGVzdA=="}, headers...), "\r\n"))
 	s := &socket{Conn: conn, t: t, r: bufio.NewReader(conn)}
-	if s.answer, err = http.ReadResponse(s.r, &http.Request{Method: method}); err != nil {
+	if s.answer, err = http.ReadResponse(s.r, &http.Request{Method: method}); err != nil { //nolint:bodyclose // the connection is closed
 		t.Fatal(err)
 	}
 	return s

@@ -138,6 +138,8 @@ c:3:30: users[0].workspace: there is no workspace "v"; declare it under workspac
 		{"models: [{id: m, credential: {from: 'env:A', header: host}}]", `c:1:54: models[0].credential.header: the header host has another use: choose another one`},
 		{"routes: [{dialect: openay}]", `c:1:20: routes[0].dialect: there is no dialect "openay"; it may be openai, podstack`},
 		{"routes: [{dialect: openai}, {dialect: openai}]", `c:1:39: routes[1].dialect: there is another route of this dialect: keep one`},
+		{"routes: [{dialect: openai, maxWebSocketDuration: 2d}]", `c:1:50: routes[0].maxWebSocketDuration: want a duration from 1s to 24h, such as 90s or 1h30m`},
+		{"routes: [{dialect: openai, settlement: later}]", `c:1:40: routes[0].settlement: want one of envoy, none, not "later"`},
 		{"routes: [{dialect: openai, maxBody: 16MB}]", `c:1:37: routes[0].maxBody: want a size from 1KiB to 256MiB, such as 16MiB`},
 		{"routes: [{dialect: openai, maxDuration: 1d}]", `c:1:41: routes[0].maxDuration: want a duration from 1s to 24h, such as 90s or 1h30m`},
 		{"routes: [{dialect: openai, mode: ''}]", `c:1:34: routes[0].mode: is empty: write a value or leave the field out`},

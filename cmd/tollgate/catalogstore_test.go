@@ -100,7 +100,7 @@ func connect(t *testing.T, addr string) *proxy {
 					answer.ErrorDetail = &rpcstatus.Status{Message: "I don't like " + p.refuses}
 				}
 			}
-			if answer.ErrorDetail == nil {
+			if answer.GetErrorDetail() == nil {
 				version, p.has = r.GetVersionInfo(), clusters
 			}
 			p.mu.Unlock()

@@ -56,8 +56,10 @@ func (a amount) is(n int) bool { return a == amount(n) || a == some && n > 0 }
 // What the upstream stated, where it did.
 const statedIn, statedOut = 5, 6
 
+// limited is the path whose maxDuration is 1s and whose maxBody is 2KiB.
+const limited = "/inference/v1/chat/completions"
+
 func endings() []ending {
-	const limited = "/inference/v1/chat/completions" // whose maxDuration is 1s
 	rows := []ending{
 		{name: "client hangs up before the answer", hangUp: beforeHead, outcome: "client_closed", measurement: "estimated", input: some},
 		{name: "client hangs up before the first event", answer: "head", outcome: "client_closed", measurement: "estimated", status: 200, input: some},
@@ -158,7 +160,7 @@ func newScripted(t *testing.T) *scripted {
 			_, _ = conn.Read(make([]byte, 1)) // until the other side is gone
 		}
 	}))
-	t.Cleanup(s.Server.Close)
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -267,6 +269,12 @@ func testEndings(t *testing.T, b *bench) {
 		tags = append(tags, rows[i].name)
 		all.Go(func() { rows[i].request(t, g, up, k.Key, func() {}) })
 	}
+	all.Go(func() {
+		res := g.try(http.MethodPost, "http://"+g.gateway+limited, k.Key, chatBody(chatModel, ""), "x-tag: too long")
+		if _, message := res.refusal(t); res.status != http.StatusGatewayTimeout || !strings.Contains(message, "too long") {
+			t.Errorf("what the caller is told after maxDuration: %v", res)
+		}
+	})
 	all.Wait()
 	events := g.byTag(tags...)
 	for _, r := range rows {
@@ -341,7 +349,7 @@ func endProxy(t *testing.T, g *gate, up *scripted, key string, s syscall.Signal)
 func testMaxBody(t *testing.T, g *gate, up *scripted) {
 	t.Helper()
 	k := g.key("--name", "bodies", "--requests-per-minute", "1", "--tokens-per-minute", "100000")
-	url := "http://" + g.gateway + "/inference/v1/chat/completions"
+	url := "http://" + g.gateway + limited
 	for _, size := range []int{3 << 10, 100 << 10} {
 		for _, told := range []bool{true, false} {
 			name := fmt.Sprintf("%d bytes, length told: %v", size, told)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -103,23 +102,20 @@ func hangUp(t *testing.T, g *gate, key string, n, events int) (tokens int) {
 		return 0
 	}
 	defer res.Body.Close()
-	lines := bufio.NewReader(res.Body)
+	lines := bufio.NewScanner(res.Body)
 	for range events {
-		line, err := lines.ReadString('\n')
 		var chunk struct {
-			Choices []struct{ Delta struct{ Content string } }
+			Choices []struct {
+				Delta struct {
+					Content string `json:"content"`
+				} `json:"delta"`
+			} `json:"choices"`
 		}
-		if err == nil {
-			err = json.Unmarshal([]byte(strings.TrimPrefix(line, "data: ")), &chunk)
+		if !lines.Scan() || json.Unmarshal([]byte(strings.TrimPrefix(lines.Text(), "data: ")), &chunk) != nil || len(chunk.Choices) == 0 || !lines.Scan() {
+			t.Errorf("no event but %q", lines.Text())
+			break
 		}
-		if err == nil && len(chunk.Choices) > 0 {
-			tokens += backend.Tokens(chunk.Choices[0].Delta.Content)
-			_, err = lines.ReadString('\n')
-		}
-		if err != nil && err != io.EOF {
-			t.Error(err)
-			return tokens
-		}
+		tokens += backend.Tokens(chunk.Choices[0].Delta.Content)
 	}
 	return tokens
 }

@@ -43,7 +43,7 @@ func testWebSocket(t *testing.T, b *bench) {
 	g.waitReady()
 	k := g.key("--name", "speech", "--concurrent-requests", "1", "--tokens-per-minute", "10")
 
-	connect := func() (net.Conn, *bufio.Reader, *http.Response) {
+	connect := func() (conn net.Conn, r *bufio.Reader, status int, id string) {
 		t.Helper()
 		conn, err := net.Dial("tcp", g.gateway)
 		if err != nil {
@@ -53,16 +53,17 @@ func testWebSocket(t *testing.T, b *bench) {
 		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 		fmt.Fprintf(conn, "GET /v1/realtime?model=org%%2Fspeech&intent=talk HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\n"+
 			"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGVzdHRlc3R0ZXN0dGVzdA==\r\n\r\n", k.Key)
-		r := bufio.NewReader(conn)
+		r = bufio.NewReader(conn)
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return conn, r, res
+		defer res.Body.Close() // it has none: what follows is read from r
+		return conn, r, res.StatusCode, res.Header.Get("x-request-id")
 	}
-	conn, r, res := connect()
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatal(res)
+	conn, r, status, id := connect()
+	if status != http.StatusSwitchingProtocols {
+		t.Fatal(status)
 	}
 	if up := <-seen; up.URL.String() != "/base/v1/realtime?model=speech-1&intent=talk" || up.Header.Get("authorization") != "" || up.Header.Get("x-tollgate-model") != "org/speech" {
 		t.Errorf("the upstream got %s %v", up.URL, up.Header)
@@ -71,20 +72,19 @@ func testWebSocket(t *testing.T, b *bench) {
 	if line, err := r.ReadString('\n'); err != nil || line != "hello\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	if _, _, res := connect(); res.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("a second one beside it: %v", res)
+	if _, _, status, _ := connect(); status != http.StatusTooManyRequests {
+		t.Errorf("a second one beside it: %d", status)
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		t.Errorf("until the end: %v", err)
 	}
-	id := res.Header.Get("x-request-id")
 	e, ok := g.eventsOf(k, 1)[id]
 	if d := e.Data; !ok || d.Outcome != "completed" || d.Measurement != "estimated" || d.Status != http.StatusSwitchingProtocols ||
 		d.DurationMs < int(most.Milliseconds())-100 || d.DurationMs > 20_000 || d.InputTokens+d.OutputTokens != 0 || d.Model != "org/speech" {
 		t.Errorf("the event of %s: %+v", id, e)
 	}
-	if _, _, res := connect(); res.StatusCode != http.StatusSwitchingProtocols {
-		t.Errorf("after its end: %v", res)
+	if _, _, status, _ := connect(); status != http.StatusSwitchingProtocols {
+		t.Errorf("after its end: %d", status)
 	}
 
 	// A plain request, and an upgrade where there is none.

@@ -24,8 +24,12 @@ type fleet struct {
 	published *catalog.Tables // what Envoys were sent last; nil: nothing yet
 }
 
-func newFleet(s *settings) *fleet {
-	return &fleet{Fleet: envoy.NewFleet(), settings: s, started: time.Now()}
+func newFleet(s *settings) (*fleet, error) {
+	token, err := s.fleetToken()
+	if err != nil {
+		return nil, err
+	}
+	return &fleet{Fleet: envoy.NewFleet(token), settings: s, started: time.Now()}, nil
 }
 
 const (

@@ -157,7 +157,7 @@ func (n *node) startStore(ctx context.Context) (err error) {
 	if n.keys, err = events.OpenKeys(ctx, nc, events.KeysConfig{Logger: n.log}); err != nil {
 		return err
 	}
-	if n.usage, err = events.OpenUsage(ctx, nc, events.UsageConfig{}); err != nil {
+	if n.usage, err = events.OpenUsage(ctx, nc, events.UsageConfig{Hold: n.nats.Health}); err != nil {
 		return err
 	}
 	n.consumers, err = events.OpenConsumers(ctx, n.nats, n.config, n.usage)
@@ -167,7 +167,9 @@ func (n *node) startStore(ctx context.Context) (err error) {
 // startCatalog puts the stored catalog in force, or the file's where none is
 // stored yet.
 func (n *node) startCatalog(ctx context.Context) (err error) {
-	n.fleet = newFleet(n.settings)
+	if n.fleet, err = newFleet(n.settings); err != nil {
+		return err
+	}
 	n.onStop(func(context.Context) { n.fleet.Close() })
 	if n.catalog, err = openCatalog(ctx, n.config, n.fleet, n.settings.catalog, n.log); err != nil {
 		return err
@@ -468,7 +470,7 @@ func (n *node) ready() error {
 	if !n.cache.Ready() {
 		return errors.New("the keys are not read yet")
 	}
-	return nil
+	return n.nats.Health()
 }
 
 func (n *node) startMetrics(context.Context) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,6 +25,25 @@ import (
 // envoyOptions are what Envoy's configuration needs of the settings.
 func (s *settings) envoyOptions() envoy.Options {
 	return envoy.Options{Listen: s.gateway.value, Server: s.grpc.value}
+}
+
+// fleetToken is what Envoys that get their configuration from this data directory's
+// Tollgate have to show it.
+func (s *settings) fleetToken() (string, error) {
+	if err := os.MkdirAll(s.data, 0o700); err != nil {
+		return "", fmt.Errorf("the data directory: %w", err)
+	}
+	return kept(filepath.Join(s.data, "envoy.token"), func() (string, error) { return rand.Text(), nil })
+}
+
+// liveBootstrap is what an Envoy starts with that gets the rest from us.
+func (s *settings) liveBootstrap() ([]byte, error) {
+	o := s.envoyOptions()
+	var err error
+	if o.Token, err = s.fleetToken(); err != nil {
+		return nil, err
+	}
+	return envoy.Bootstrap(o)
 }
 
 // routable reports whether our own Envoy has a cluster: it has those that a catalog
@@ -165,7 +185,7 @@ func (n *node) startProxy(ctx context.Context) error {
 	if binary.Warning != "" {
 		n.log.Warn(binary.Warning)
 	}
-	config, err := envoy.Bootstrap(n.settings.envoyOptions())
+	config, err := n.settings.liveBootstrap()
 	if err != nil {
 		return err
 	}
@@ -240,7 +260,7 @@ func (s *settings) printBootstrap(ctx context.Context, static bool) ([]byte, err
 		return nil, fmt.Errorf("where Envoy finds Tollgate isn't known: set TOLLGATE_GRPC_ADDR for it and for tollgate serve, or start that first with --data %s", s.data)
 	}
 	if !static {
-		return envoy.Bootstrap(s.envoyOptions())
+		return s.liveBootstrap()
 	}
 	c, err := s.currentCatalog(ctx, running.API != "")
 	if err != nil {

@@ -68,7 +68,6 @@ func (h *healer) look() time.Duration {
 		h.tell(nil)
 		return lookEvery
 	}
-	h.tell(fmt.Errorf("the store can't be written: %w", broken))
 	released, err := h.reserve.release()
 	if err == nil && !released && h.down == nil {
 		err = h.reserve.make()
@@ -77,10 +76,12 @@ func (h *healer) look() time.Duration {
 		h.tell(fmt.Errorf("the store can't be written: %w", err))
 		return minPause
 	}
+	h.tell(fmt.Errorf("the store can't be written, restarting it: %w", broken))
 	h.down, h.last = h.server.restart(), time.Now()
 	pause := h.pause
 	h.pause = min(2*h.pause, maxPause)
 	if h.down != nil {
+		h.tell(fmt.Errorf("the store can't be written: %w", h.down))
 		return pause
 	}
 	if err := h.reserve.make(); err != nil {

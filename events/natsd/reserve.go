@@ -3,7 +3,6 @@ package natsd
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -20,7 +19,7 @@ type reserve struct{ path string }
 // segment of the journal, which so can't take it.
 const reserveBytes = 8 << 20
 
-// make makes the reserve unless it is there whole, and syncs it. The error wraps
+// make makes the reserve unless it is there whole, and syncs it. The error is
 // unix.ENOSPC where the disk has not twice its room: were once enough, a disk
 // would no longer count as full right after the reserve was given back.
 func (r reserve) make() (err error) {
@@ -29,19 +28,19 @@ func (r reserve) make() (err error) {
 	}
 	var disk unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(r.path), &disk); err != nil {
-		return fmt.Errorf("the reserve on disk: %w", err)
+		return err
 	}
 	if disk.Bavail*uint64(disk.Bsize) < 2*reserveBytes { //nolint:gosec // no block has a negative size
-		return fmt.Errorf("the reserve on disk: %w", unix.ENOSPC)
+		return unix.ENOSPC
 	}
 	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("the reserve on disk: %w", err)
+		return err
 	}
 	// Random, because a file system that compresses gives zeros no room.
 	_, err = io.CopyN(f, rand.Reader, reserveBytes)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("the reserve on disk: %w", errors.Join(err, os.Remove(r.path)))
+		return errors.Join(err, os.Remove(r.path))
 	}
 	return nil
 }
