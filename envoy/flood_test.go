@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"tollgate/envoy"
 	"tollgate/envoy/envoytest"
 )
 
@@ -164,6 +165,103 @@ func floodHTTP2(addr string) error {
 			return nil // an error status: a good one would have reached the upstream
 		}
 	}
+}
+
+// TestFloodOfSmallBodies: bodies that are checked in one go are held before anybody
+// has looked at the request. All but the last byte of as many as a connection's
+// streams can have must not fill Envoy, and who has a key still gets through.
+func TestFloodOfSmallBodies(t *testing.T) {
+	g := newGate(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }, nil)
+	var conns sync.WaitGroup
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(conns.Wait)
+	t.Cleanup(release)
+	before := memory(t, g.PID())
+	var sent sync.WaitGroup
+	for range floodSockets {
+		sent.Add(1)
+		conns.Go(func() {
+			if err := floodStreams(g.Addr, sent.Done, held); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	sent.Wait()
+	eventually(t, "the bodies have arrived", func() bool {
+		return strings.Contains(g.Stats(t, `^http\.gateway\.downstream_rq_active$`), fmt.Sprint(floodSockets*floodPerConnection))
+	})
+	grown := memory(t, g.PID()) - before
+	t.Logf("Envoy's memory grew by %d MiB for %d streams", grown>>20, floodSockets*floodPerConnection)
+	if grown > 2*floodGrowth {
+		t.Errorf("Envoy's memory grew by %d MiB", grown>>20)
+	}
+	if a := g.post(t, "/v1/x", "{}"); a.status != http.StatusOK {
+		t.Errorf("a request with a good key meanwhile: %d %s", a.status, a.body)
+	}
+	release()
+}
+
+// floodPerConnection is how many streams Envoy takes on one.
+const floodPerConnection = 32
+
+// floodStreams opens as many streams as there may be, each with a body whose last
+// byte doesn't come, calls sent, and holds them.
+func floodStreams(addr string, sent func(), held <-chan struct{}) error {
+	sent = sync.OnceFunc(sent)
+	defer sent()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		return err
+	}
+	framer := http2.NewFramer(conn, conn)
+	if err := framer.WriteSettings(); err != nil {
+		return err
+	}
+	first, err := framer.ReadFrame()
+	if err != nil {
+		return err
+	}
+	settings, ok := first.(*http2.SettingsFrame)
+	if !ok {
+		return fmt.Errorf("it began with %v", first)
+	}
+	if most, _ := settings.Value(http2.SettingMaxConcurrentStreams); most != floodPerConnection {
+		return fmt.Errorf("a connection may have %d streams: this test tries %d", most, floodPerConnection)
+	}
+	go func() { // so that Envoy can write
+		for {
+			if _, err := framer.ReadFrame(); err != nil {
+				return
+			}
+		}
+	}()
+	var block strings.Builder
+	enc := hpack.NewEncoder(&block)
+	for i := range uint32(floodPerConnection) {
+		block.Reset()
+		for _, f := range [][2]string{
+			{":method", "POST"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/v1/x"}, {"content-length", fmt.Sprint(envoy.SmallBody)},
+		} {
+			if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+				return err
+			}
+		}
+		id := 2*i + 1
+		if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(block.String()), EndHeaders: true}); err != nil {
+			return err
+		}
+		if err := framer.WriteData(id, false, make([]byte, envoy.SmallBody-1)); err != nil {
+			return err
+		}
+	}
+	sent()
+	<-held
+	return nil
 }
 
 // memory is the resident set of a process, in bytes.
