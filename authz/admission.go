@@ -29,6 +29,7 @@ type Admission struct {
 	ProxyRequestID string
 	TraceParent    string
 	Stream         bool
+	Capped         bool // the request names a maximum of output tokens
 	RatesVersion   uint64
 
 	Start    time.Time // microseconds, UTC

@@ -188,8 +188,9 @@ func (c *check) reservation(a *Admission, demands []limit.Demand) (tokens int64,
 	}
 	a.InputEstimate = c.Estimator.Prompt(a.Model, c.call.PromptBytes)
 	each := c.call.MaxOutput
+	a.Capped = each > 0
 	if each == 0 {
-		each = c.Estimator.Answer(a.Model)
+		each = c.Estimator.Answer(a.Model, a.Workspace)
 	}
 	a.OutputEstimate = saturatingMul(each, c.call.Choices)
 	tokens = a.InputEstimate + a.OutputEstimate

@@ -15,14 +15,15 @@ import (
 //
 // It only ever steers reservations and estimates; what was reported is never
 // corrected by it. The zero value is ready. It is safe for concurrent use; its
-// memory is bounded by the models that exist, because only their admissions get
-// this far.
+// memory is bounded by the models and workspaces that exist, because only their
+// admissions get this far.
 type Estimator struct{ models sync.Map } // model id → *ratios
 
 // What is assumed of a model that nothing is known of yet.
 const (
 	firstTokensPerByte  = 0.25 // English prose: about four bytes a token
 	firstAnswerTokens   = 256
+	leastAnswerTokens   = firstAnswerTokens / 4
 	firstTokensPerEvent = 1
 	learningRate        = 0.1
 )
@@ -38,10 +39,13 @@ const emptyEvents = 1.5
 // to 8 tokens), so fewer would make estimates worse.
 const streamMemory = 0.99
 
-// ratios of a model. The first two are float64 bits, read at each check; 0 means
-// nothing learned yet.
+// ratios of a model. Those in atomics are float64 bits, read at each check; 0
+// means nothing learned yet.
 type ratios struct {
-	perByte, answer atomic.Uint64
+	perByte atomic.Uint64
+	// answers is the mean size of answers that no request had capped, by
+	// workspace: nobody's answers decide what is reserved for somebody else's.
+	answers sync.Map // workspace → *atomic.Uint64
 
 	mu             sync.Mutex
 	tokens, events float64 // of streams, weighted: sums, so that long ones count for more; guarded by mu
@@ -60,10 +64,27 @@ func (e *Estimator) Prompt(model string, bytes int64) int64 {
 	return int64(math.Ceil(float64(bytes) * value(&e.of(model).perByte, firstTokensPerByte)))
 }
 
-// Answer estimates the tokens of one answer for a request that names no
-// maximum.
-func (e *Estimator) Answer(model string) int64 {
-	return int64(math.Ceil(value(&e.of(model).answer, firstAnswerTokens)))
+// Answer estimates the tokens of one answer for a workspace's request that names
+// no maximum. However short its answers have been, it is not less than
+// leastAnswerTokens: the next one may be longer.
+func (e *Estimator) Answer(model, workspace string) int64 {
+	mean := float64(firstAnswerTokens)
+	if of, ok := e.of(model).answers.Load(workspace); ok {
+		mean = value(of.(*atomic.Uint64), firstAnswerTokens)
+	}
+	return max(int64(math.Ceil(mean)), leastAnswerTokens)
+}
+
+// LearnAnswer takes in the size of an answer that its request did not cap.
+func (e *Estimator) LearnAnswer(model, workspace string, tokens int64) {
+	if tokens <= 0 {
+		return
+	}
+	of, ok := e.of(model).answers.Load(workspace)
+	if !ok {
+		of, _ = e.of(model).answers.LoadOrStore(strings.Clone(workspace), new(atomic.Uint64))
+	}
+	learn(of.(*atomic.Uint64), firstAnswerTokens, float64(tokens))
 }
 
 // Streamed estimates the tokens that so many events of a stream carried.
@@ -90,7 +111,6 @@ func (e *Estimator) Learn(model string, promptBytes int64, t Tokens, events int6
 	if t.Output <= 0 {
 		return
 	}
-	learn(&r.answer, firstAnswerTokens, float64(t.Output))
 	// Reasoning that isn't shown goes by without events.
 	if shown := t.Output - t.Reasoning; events > 0 && shown > 0 {
 		r.mu.Lock()
@@ -116,11 +136,11 @@ func learn(bits *atomic.Uint64, first, seen float64) {
 }
 
 // Learned is what an Estimator knows of a model, for keeping over a restart. 0
-// means nothing.
+// means nothing. The sizes of answers are not in it: they only steer
+// reservations, and are learned again soon.
 type Learned struct {
 	Model         string  `json:"model"`
 	TokensPerByte float64 `json:"tokensPerByte,omitempty"` // of prompts
-	AnswerTokens  float64 `json:"answerTokens,omitempty"`
 	// StreamTokens and StreamEvents are weighted sums over streams.
 	StreamTokens float64 `json:"streamTokens,omitempty"`
 	StreamEvents float64 `json:"streamEvents,omitempty"`
@@ -132,7 +152,7 @@ func (e *Estimator) Learned() []Learned {
 	var all []Learned
 	e.models.Range(func(model, of any) bool {
 		r := of.(*ratios)
-		l := Learned{Model: model.(string), TokensPerByte: value(&r.perByte, 0), AnswerTokens: value(&r.answer, 0)}
+		l := Learned{Model: model.(string), TokensPerByte: value(&r.perByte, 0)}
 		r.mu.Lock()
 		l.StreamTokens, l.StreamEvents = r.tokens, r.events
 		r.mu.Unlock()
@@ -152,9 +172,6 @@ func (e *Estimator) Recall(all []Learned) {
 		r := e.of(l.Model)
 		if l.TokensPerByte >= 1.0/16 && l.TokensPerByte <= 2 {
 			r.perByte.Store(math.Float64bits(l.TokensPerByte))
-		}
-		if l.AnswerTokens > 0 && l.AnswerTokens < 1<<40 {
-			r.answer.Store(math.Float64bits(l.AnswerTokens))
 		}
 		if l.StreamTokens > 0 && l.StreamEvents > 0 && l.StreamTokens < 1<<40 && l.StreamEvents < 1<<40 {
 			r.mu.Lock()

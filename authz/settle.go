@@ -73,6 +73,9 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 		return s.adjust(u)
 	case u.Measurement == Reported && u.Outcome == Completed:
 		s.Estimator.Learn(a.Model, a.PromptBytes, u.Tokens, o.Events)
+		if !a.Capped {
+			s.Estimator.LearnAnswer(a.Model, a.Workspace, u.Tokens.Output)
+		}
 	}
 	return nil
 }

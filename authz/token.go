@@ -24,6 +24,12 @@ import (
 // docs/design/formats.md).
 const admissionVersion = 1
 
+// Flags of the written form.
+const (
+	flagStream = 1 << iota
+	flagCapped
+)
+
 // Bounds of what a parser accepts, far above what a check can write.
 const (
 	maxLabels    = 256
@@ -44,12 +50,15 @@ func (a *Admission) AppendBinary(b []byte) []byte {
 	}
 	b = appendLabels(b, a.Labels)
 	b = appendLabels(b, a.Tags)
-	var stream int64
+	var flags int64
 	if a.Stream {
-		stream = 1
+		flags |= flagStream
+	}
+	if a.Capped {
+		flags |= flagCapped
 	}
 	for _, n := range [...]int64{
-		stream, int64(a.RatesVersion), a.Start.UnixMicro(), a.Deadline.UnixMicro(),
+		flags, int64(a.RatesVersion), a.Start.UnixMicro(), a.Deadline.UnixMicro(),
 		a.Reserved.At.UnixMicro(), a.Reserved.Tokens, int64(a.Reserved.Counted),
 		a.InputEstimate, a.OutputEstimate, a.PromptBytes,
 	} {
@@ -85,7 +94,8 @@ func ParseAdmission(data []byte) (*Admission, error) {
 	}
 	a.Labels = r.labels()
 	a.Tags = r.labels()
-	a.Stream = r.int() == 1
+	flags := r.int()
+	a.Stream, a.Capped = flags&flagStream != 0, flags&flagCapped != 0
 	a.RatesVersion = uint64(r.int())
 	a.Start = r.time()
 	a.Deadline = r.time()

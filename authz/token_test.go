@@ -35,7 +35,7 @@ func anyAdmission(t *rapid.T) *Admission {
 		Labels: labels.Draw(t, "labels"), Tags: labels.Draw(t, "tags"),
 		Model: text.Draw(t, "model"), Dialect: text.Draw(t, "dialect"),
 		ClientRequestID: text.Draw(t, "client"), ProxyRequestID: text.Draw(t, "proxy"), TraceParent: text.Draw(t, "trace"),
-		Stream: rapid.Bool().Draw(t, "stream"), RatesVersion: rapid.Uint64().Draw(t, "rates"),
+		Stream: rapid.Bool().Draw(t, "stream"), Capped: rapid.Bool().Draw(t, "capped"), RatesVersion: rapid.Uint64().Draw(t, "rates"),
 		Start: when.Draw(t, "start"), Deadline: when.Draw(t, "deadline"),
 		Reserved:      limit.Grant{At: when.Draw(t, "at"), Tokens: count.Draw(t, "tokens"), Counted: limit.Set(rapid.Uint8().Draw(t, "counted"))},
 		InputEstimate: count.Draw(t, "in"), OutputEstimate: count.Draw(t, "out"), PromptBytes: count.Draw(t, "bytes"),
