@@ -60,7 +60,7 @@ const fleetNode = "all"
 func (everyone) ID(*corev3.Node) string { return fleetNode }
 
 // tokenHeader is where an Envoy shows its Options.Token.
-const tokenHeader = "x-tollgate-fleet"
+const tokenHeader = "x-tollgate-fleet" //nolint:gosec // a name, not the token
 
 // NewFleet makes a fleet without a configuration: Envoys that connect wait for
 // the first Publish. token is what they have to show (see Options.Token): with the

@@ -57,7 +57,8 @@ func expect(body string) stream {
 // nothing else.
 func (s *stream) dispatch(data string) bool {
 	var o struct {
-		Choices, Usage json.RawMessage
+		Choices json.RawMessage `json:"choices"`
+		Usage   json.RawMessage `json:"usage"`
 	}
 	if json.Unmarshal([]byte(data), &o) != nil {
 		if t := strings.TrimSpace(data); t != "" && t != "[DONE]" {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ func newTap(t *testing.T, upstream http.HandlerFunc) *gate {
 		o.Spec.Clusters = append(o.Spec.Clusters, envoy.Cluster{Name: "http2", Endpoints: []envoy.Endpoint{endpoint(t, server.URL)}})
 		o.Change = func(r *envoy.Resources) {
 			for _, c := range r.Clusters {
-				if c.Name == "http2" {
+				if c.GetName() == "http2" {
 					c.TypedExtensionProtocolOptions = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2Options(t)}
 				}
 			}
@@ -107,7 +108,7 @@ type exchange struct {
 
 // run asks for the list's stream i.
 func (e *exchange) run(g *gate, i int, more ...string) {
-	headers := append(more, fmt.Sprint("x-case: ", i), fmt.Sprint("x-first: ", e.first), fmt.Sprint("x-size: ", e.size))
+	headers := append(slices.Clone(more), fmt.Sprint("x-case: ", i), fmt.Sprint("x-first: ", e.first), fmt.Sprint("x-size: ", e.size))
 	if e.strip {
 		headers = append(headers, "x-strip: 1")
 	}
