@@ -186,7 +186,8 @@ func TestReadWaits(t *testing.T) {
 	if err != nil || len(items) != 0 || next != 3 {
 		t.Errorf("nothing came: %v, next %d, %v", items, next, err)
 	}
-	if d := time.Since(began); d < 50*time.Millisecond || d > 5*time.Second {
+	// The server, which counts too, may be done a moment earlier.
+	if d := time.Since(began); d < 40*time.Millisecond || d > 5*time.Second {
 		t.Errorf("it waited %s", d)
 	}
 

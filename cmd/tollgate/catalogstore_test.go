@@ -20,6 +20,7 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"tollgate/authz/manage"
 	"tollgate/events"
@@ -64,13 +65,17 @@ type proxy struct {
 	asked   int      // guarded by mu; answers that it got
 }
 
-func connect(t *testing.T, addr string) *proxy {
+func connect(t *testing.T, s *settings) *proxy {
 	t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	token, err := s.fleetToken()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	conn, err := grpc.NewClient(s.grpc.value, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "x-tollgate-fleet", token))
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -79,11 +84,11 @@ func connect(t *testing.T, addr string) *proxy {
 	done := make(chan struct{})
 	p.close = sync.OnceFunc(func() { cancel(); <-done; conn.Close() })
 	t.Cleanup(p.close)
-	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: resourcev3.ClusterType, Node: &corev3.Node{Id: "picky"}}); err != nil {
-		t.Fatal(err)
-	}
 	go func() {
 		defer close(done)
+		if stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: resourcev3.ClusterType, Node: &corev3.Node{Id: "picky"}}) != nil {
+			return
+		}
 		version := ""
 		for {
 			r, err := stream.Recv()
@@ -139,7 +144,7 @@ func TestApplyIsInForce(t *testing.T) {
 		_, err := client.Apply(t.Context(), []byte(text), url.Values{})
 		return err
 	}
-	p := connect(t, n.settings.grpc.value)
+	p := connect(t, n.settings)
 	eventually(t, "no connection", func() bool { return n.fleet.Connected() == 1 })
 	if err := apply(oneModel("good/one")); err != nil {
 		t.Fatal(err)

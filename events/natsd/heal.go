@@ -59,7 +59,7 @@ func (h *healer) look() time.Duration {
 	broken := h.broken()
 	if broken == nil {
 		if err := h.reserve.make(); err != nil {
-			h.tell(fmt.Errorf("the store has only its reserve: %w", err))
+			h.tell(fmt.Errorf("there is room for changes of keys only, usage events wait: %w", err))
 			return minPause
 		}
 		if time.Since(h.last) > maxPause {
@@ -85,7 +85,7 @@ func (h *healer) look() time.Duration {
 		return pause
 	}
 	if err := h.reserve.make(); err != nil {
-		h.tell(fmt.Errorf("the store has only its reserve: %w", err))
+		h.tell(fmt.Errorf("there is room for changes of keys only, usage events wait: %w", err))
 	} else {
 		h.tell(nil)
 	}

@@ -2,6 +2,7 @@ package natsd
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -111,30 +112,34 @@ func TestCloseWhileBroken(t *testing.T) {
 	}
 }
 
-// What is not there yet is no write error.
-func TestHealthyWhileStreamsComeAndGo(t *testing.T) {
+// A stream that is being made has a directory, but isn't there yet.
+func TestHealthyWhileStreamsAreMade(t *testing.T) {
 	s := start(t, Config{})
 	_, js := connect(t, s)
 	h := &healer{server: s}
-	end := time.Now().Add(time.Second)
-	done := make(chan error, 1)
+	made := make(chan error, 1)
 	go func() {
-		for time.Now().Before(end) {
-			_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
-			if err := errors.Join(err, js.DeleteStream(t.Context(), "S")); err != nil {
-				done <- err
+		for i := range 50 {
+			name := fmt.Sprint("S", i)
+			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name}}); err != nil {
+				made <- err
 				return
 			}
 		}
-		done <- nil
+		made <- nil
 	}()
-	for time.Now().Before(end) {
+	for {
 		if err := h.broken(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
+		select {
+		case err := <-made:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
 	}
 }
 

@@ -30,7 +30,8 @@ func (r reserve) make() (err error) {
 	if err := unix.Statfs(filepath.Dir(r.path), &disk); err != nil {
 		return err
 	}
-	if disk.Bavail*uint64(disk.Bsize) < 2*reserveBytes { //nolint:gosec // no block has a negative size
+	// Their integer types differ between systems.
+	if float64(disk.Bavail)*float64(disk.Bsize) < 2*reserveBytes {
 		return unix.ENOSPC
 	}
 	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
