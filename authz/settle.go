@@ -80,6 +80,13 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 	return nil
 }
 
+// TakeBack closes an admission whose request is known to have gone nowhere: all
+// that it holds comes back. The only error is ErrRetry.
+func (s *Settler) TakeBack(now time.Time, a *Admission) error {
+	_, err := s.close(now, &Usage{Admission: a, Outcome: NotSent, Measurement: Estimated})
+	return err
+}
+
 // Abandon closes an admission that nobody will settle any more: the sweep's, or
 // one whose proxy is known to be gone. Should somebody settle it all the same,
 // the truth becomes an adjustment: see MaxAbandoned. The only error is ErrRetry.

@@ -46,11 +46,6 @@ func Bootstrap(o Options) ([]byte, error) {
 		return nil, fmt.Errorf("envoy configuration: %w", err)
 	}
 	b := bootstrap(o)
-	b.StaticResources.Clusters = append(b.StaticResources.Clusters, buildServerCluster(o, configCluster))
-	var show []*corev3.HeaderValue
-	if o.Token != "" {
-		show = []*corev3.HeaderValue{{Key: tokenHeader, Value: o.Token}}
-	}
 	b.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{
 		LdsConfig: fromStream(),
 		CdsConfig: fromStream(),
@@ -61,11 +56,19 @@ func Bootstrap(o Options) ([]byte, error) {
 				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: configCluster, RetryPolicy: &corev3.RetryPolicy{
 					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(ReconnectTime)},
 				}},
-			}, InitialMetadata: show}},
+			}, InitialMetadata: o.show()}},
 			SetNodeOnFirstMessageOnly: true,
 		},
 	}
 	return encode(b)
+}
+
+// show is how Envoy shows its token.
+func (o Options) show() []*corev3.HeaderValue {
+	if o.Token == "" {
+		return nil
+	}
+	return []*corev3.HeaderValue{{Key: tokenHeader, Value: o.Token}}
 }
 
 // fromStream says that something comes with the one configuration stream.
@@ -83,7 +86,7 @@ func bootstrap(o Options) *bootstrapv3.Bootstrap {
 		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
 			Pipe: &corev3.Pipe{Path: AdminSocket, Mode: 0o600},
 		}}},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{buildServerCluster(o, serverCluster)}},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{buildServerCluster(o, serverCluster), buildServerCluster(o, configCluster)}},
 		LayeredRuntime:  &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{runtimeFlags()}},
 		OverloadManager: overload(o),
 	}

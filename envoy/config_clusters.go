@@ -23,8 +23,8 @@ import (
 )
 
 // serverCluster is the cluster of Tollgate itself. configCluster is the same place
-// for the configuration stream, which never ends: a drain waits for the requests
-// of serverCluster only.
+// for what never ends, the configuration stream and the access log: a drain waits
+// for the requests of serverCluster only.
 const (
 	serverCluster = "tollgate"
 	configCluster = "tollgate_config"

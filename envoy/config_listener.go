@@ -4,11 +4,13 @@ import (
 	_ "embed"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
@@ -108,6 +110,7 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 		RequestTimeout:        durationpb.New(o.RequestTimeout),
 		StreamIdleTimeout:     durationpb.New(o.IdleTimeout),
 		LocalReplyConfig:      localReplies(),
+		AccessLog:             []*accesslogv3.AccessLog{lostRequests(o)},
 
 		HttpFilters: []*hcmv3.HttpFilter{
 			luaFilter("tollgate.tap", tapLua),
@@ -215,6 +218,39 @@ func metadataAction(key, namespace, path, standIn string) *routev3.RateLimit_Act
 		DefaultValue:  standIn,
 		Source:        routev3.RateLimit_Action_MetaData_DYNAMIC,
 	}}}
+}
+
+// lostRequests tells of clients that hung up before Envoy had read the Check's
+// answer: no admission token, and not answered by Tollgate either. See lostServer.
+func lostRequests(o Options) *accesslogv3.AccessLog {
+	without := func(path string) *accesslogv3.AccessLogFilter {
+		return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
+			Matcher: &matcherv3.MetadataMatcher{
+				Filter: checkFilter,
+				Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: path}}},
+				Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
+				Invert: true,
+			},
+			MatchIfKeyNotFound: wrapperspb.Bool(true),
+		}}}
+	}
+	return &accesslogv3.AccessLog{
+		Name: "envoy.access_loggers.http_grpc",
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
+			Filters: []*accesslogv3.AccessLogFilter{
+				{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"DC"}}}},
+				without(metaToken),
+			},
+		}}},
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
+			LogName:             "lost",
+			TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcService: &corev3.GrpcService{
+				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: configCluster}},
+				InitialMetadata: o.show(),
+			},
+		}})},
+	}
 }
 
 func luaFilter(name, code string) *hcmv3.HttpFilter {

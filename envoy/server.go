@@ -4,9 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
@@ -30,6 +32,10 @@ type ServerOptions struct {
 	// MaxBody is the most bytes of a request's body that a Check may carry: of
 	// all routes' MaxBody and MaxMultipart the largest. 0: DefaultMaxMultipart.
 	MaxBody int
+	// Reclaimer is told of requests that went nowhere, by Envoys that show Token.
+	// Nil: nobody is.
+	Reclaimer Reclaimer
+	Token     string
 	// Fleet is told its configuration by this server too. Nil: nobody is.
 	Fleet *Fleet
 	// Credentials protect the listener. Nil: none, for loopback and sockets.
@@ -48,6 +54,7 @@ type Stats struct {
 	AbandonedChecks      atomic.Uint64 // admissions that Envoy no longer waited for, taken back
 	UnroutableChecks     atomic.Uint64 // admissions to a cluster that Envoy hasn't, taken back
 	CheckPanics          atomic.Uint64
+	LostRequests         atomic.Uint64 // clients that hung up around the Check; some had an admission
 }
 
 // Server is the gRPC server that Envoy calls: Authorization, RateLimitService
@@ -57,6 +64,9 @@ type Server struct {
 	health *health.Server
 	stats  *Stats
 	fleet  *Fleet // nil: none
+
+	stopping sync.Once
+	done     chan struct{} // closed by Stop, for streams that don't end by themselves
 }
 
 // streamWorkers handle calls without growing a new stack for each.
@@ -78,10 +88,13 @@ func NewServer(c Checker, s Settler, o ServerOptions) *Server {
 	if o.Credentials != nil {
 		options = append(options, grpc.Creds(o.Credentials))
 	}
-	srv := &Server{grpc: grpc.NewServer(options...), health: health.NewServer(), stats: new(Stats)}
+	srv := &Server{grpc: grpc.NewServer(options...), health: health.NewServer(), stats: new(Stats), done: make(chan struct{})}
 	authv3.RegisterAuthorizationServer(srv.grpc, &checkServer{checker: c, settler: s, wanted: o.Wanted, routable: o.Routable, stats: srv.stats, log: o.Logger})
 	rlsv3.RegisterRateLimitServiceServer(srv.grpc, &settleServer{settler: s, stats: srv.stats, log: o.Logger})
 	healthv1.RegisterHealthServer(srv.grpc, srv.health)
+	if o.Reclaimer != nil {
+		alsv3.RegisterAccessLogServiceServer(srv.grpc, &lostServer{reclaimer: o.Reclaimer, token: o.Token, stats: srv.stats, done: srv.done})
+	}
 	if srv.fleet = o.Fleet; srv.fleet != nil {
 		discoveryv3.RegisterAggregatedDiscoveryServiceServer(srv.grpc, srv.fleet.server)
 	}
@@ -108,6 +121,7 @@ func (s *Server) Stats() *Stats { return s.stats }
 // then they are cut off and its error is returned.
 func (s *Server) Stop(ctx context.Context) error {
 	s.health.Shutdown()
+	s.stopping.Do(func() { close(s.done) })
 	if s.fleet != nil {
 		s.fleet.Close() // its streams would not end by themselves
 	}

@@ -184,6 +184,20 @@ func (l *Ledger) Adjust(u *authz.Usage) error {
 	return l.publishLate(l.outgoing(&e, AdjustedSubject(e.Data.Workspace, e.Data.Key, e.Data.Model)))
 }
 
+// OfRequest returns the open admissions of a request, by the proxy's id of it.
+func (l *Ledger) OfRequest(id string) []*authz.Admission {
+	s := l.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var open []*authz.Admission
+	for o := s.open[id]; o != nil; o = o.next {
+		if o.admission.ProxyRequestID == id {
+			open = append(open, o.admission)
+		}
+	}
+	return open
+}
+
 // Open returns the admissions that nobody has closed and whose deadline is
 // before the given time; with a zero time, all.
 func (l *Ledger) Open(deadlineBefore time.Time) []*authz.Admission {

@@ -16,6 +16,7 @@ import (
 // fleet brings catalogs to the connected Envoys. It implements proxies.
 type fleet struct {
 	*envoy.Fleet
+	token    string // that Envoys show
 	settings *settings
 	started  time.Time
 
@@ -29,7 +30,7 @@ func newFleet(s *settings) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fleet{Fleet: envoy.NewFleet(token), settings: s, started: time.Now()}, nil
+	return &fleet{Fleet: envoy.NewFleet(token), token: token, settings: s, started: time.Now()}, nil
 }
 
 const (

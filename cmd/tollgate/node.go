@@ -317,6 +317,15 @@ func (n *node) recount(ctx context.Context) {
 	}
 }
 
+// Reclaim implements envoy.Reclaimer.
+func (n *node) Reclaim(now time.Time, requestID string) {
+	for _, a := range n.ledger.OfRequest(requestID) {
+		if err := n.settler.TakeBack(now, a); err != nil {
+			n.log.Warn("an admission could not be taken back; the sweep tries again", "id", a.ID, "error", err)
+		}
+	}
+}
+
 // abandon closes admissions that nobody will settle any more.
 func (n *node) abandon(open []*authz.Admission) {
 	for _, a := range open {
@@ -373,9 +382,11 @@ func (n *node) startChecks(context.Context) error {
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
 	options := envoy.ServerOptions{
-		Wanted: func(header string) bool { return dialect.Wanted(header) || n.catalog.IsTag(header) },
-		Fleet:  n.fleet.Fleet,
-		Logger: n.log,
+		Wanted:    func(header string) bool { return dialect.Wanted(header) || n.catalog.IsTag(header) },
+		Reclaimer: n,
+		Token:     n.fleet.token,
+		Fleet:     n.fleet.Fleet,
+		Logger:    n.log,
 	}
 	if n.withEnvoy {
 		options.Routable = routable

@@ -131,6 +131,10 @@ func (s *settings) resources(t *catalog.Tables) (*envoy.Resources, error) {
 		return nil, err
 	}
 	o := s.envoyOptions()
+	var err error
+	if o.Token, err = s.fleetToken(); err != nil {
+		return nil, err
+	}
 	o.Headers = append(dialect.WantedHeaders(), t.Settings.TagHeaders...)
 	return envoy.Build(o, routing(t))
 }
