@@ -37,6 +37,7 @@ func TestE2E(t *testing.T) {
 		{"an Envoy of yours, and the credentials of upstreams", testOwnEnvoy},
 		{"gate only, for Envoys of others", testGateOnly},
 		{"a WebSocket is accounted by time", testWebSocket},
+		{"a stream is exact, whatever the caller says of its usage", testStreams},
 		{"who hangs up at once gets back what was held", testLostRequests},
 		{"6 nobody without a key can make it hold memory", testMemory},
 	} {
