@@ -48,8 +48,9 @@ func buildRoutes(o Options, specs []Route) *routev3.RouteConfiguration {
 	}
 	return &routev3.RouteConfiguration{
 		Name: routesName,
-		// Nobody downstream of the answer can read the usage of a compressed one.
-		RequestHeadersToRemove: []string{"accept-encoding"},
+		// Nobody downstream of the answer can read the usage of a compressed one,
+		// and nobody is internal because it connects over loopback.
+		RequestHeadersToRemove: []string{"accept-encoding", "x-envoy-internal"},
 		VirtualHosts:           []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}},
 	}
 }

@@ -92,6 +92,11 @@ func TestHeaders(t *testing.T) {
 	if checked.HeadersOnly || string(checked.Body) != "{}" {
 		t.Errorf("checked %+v", checked)
 	}
+	// Who connects over loopback is not a friend either.
+	g.post(t, "/v1/chat", "{}")
+	if r, _ := up.last(); r.Header.Get("X-Envoy-Internal") != "" {
+		t.Error("upstream was told that the request is internal")
+	}
 }
 
 // Both of two credentials reach the Check, and a refusal by it reaches
