@@ -220,8 +220,9 @@ func metadataAction(key, namespace, path, standIn string) *routev3.RateLimit_Act
 	}}}
 }
 
-// lostRequests tells of clients that hung up before Envoy had read the Check's
-// answer: no admission token, and not answered by Tollgate either. See lostServer.
+// lostRequests tells of requests for which Envoy did not have the Check's answer:
+// the client hung up before it (DC), or it came too late (UAEX). There is no
+// admission token then, and Tollgate has not answered either. See lostServer.
 func lostRequests(o Options) *accesslogv3.AccessLog {
 	without := func(path string) *accesslogv3.AccessLogFilter {
 		return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
@@ -238,8 +239,8 @@ func lostRequests(o Options) *accesslogv3.AccessLog {
 		Name: "envoy.access_loggers.http_grpc",
 		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
 			Filters: []*accesslogv3.AccessLogFilter{
-				{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"DC"}}}},
-				without(metaToken),
+				{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"DC", "UAEX"}}}},
+				without(metaToken), without(metaAnswered),
 			},
 		}}},
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{

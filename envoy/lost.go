@@ -17,7 +17,8 @@ type Reclaimer interface {
 }
 
 // lostServer learns of requests whose client hung up between our answer to the
-// Check and Envoy's reading it. Such a request goes nowhere, and Envoy has no token
+// Check and Envoy's reading it, and of those whose answer came a moment after Envoy
+// had stopped waiting. Such a request goes nowhere, and Envoy has no token
 // to settle it with; it is in the access log, with no sign of a Check. What the log
 // loses, the sweep finds.
 type lostServer struct {
