@@ -70,18 +70,13 @@ func newKeyList(s *server, workspace *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var all pages[manage.Key]
-			query := url.Values{"limit": {"1000"}}
+			query := url.Values{}
 			if *workspace != "" {
 				query.Set("workspace", *workspace)
 			}
-			for query != nil {
-				page, err := c.ListKeys(cmd.Context(), query)
-				if err != nil {
-					return err
-				}
-				all.add(page)
-				query = page.Next
+			all, err := readPages(cmd.Context(), query, c.ListKeys)
+			if err != nil {
+				return err
 			}
 			if p.json {
 				return p.raw(all.join())

@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"tollgate/authz/manage"
 )
 
 func newModel() *cobra.Command {
@@ -25,14 +23,9 @@ func newModelList(s *server) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var all pages[manage.Model]
-			for query := (url.Values{"limit": {"1000"}}); query != nil; {
-				page, err := c.ListModels(cmd.Context(), query)
-				if err != nil {
-					return err
-				}
-				all.add(page)
-				query = page.Next
+			all, err := readPages(cmd.Context(), url.Values{}, c.ListModels)
+			if err != nil {
+				return err
 			}
 			if p.json {
 				return p.raw(all.join())

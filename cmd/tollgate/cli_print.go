@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -109,9 +111,20 @@ type pages[T any] struct {
 	raw   [][]byte
 }
 
-func (p *pages[T]) add(a manage.Answer[[]T]) {
-	p.items = append(p.items, a.Value...)
-	p.raw = append(p.raw, a.Raw)
+// readPages reads a list to its end. query is the first page's, without its limit.
+func readPages[T any](ctx context.Context, query url.Values, list func(context.Context, url.Values) (manage.Answer[[]T], error)) (*pages[T], error) {
+	all := new(pages[T])
+	query.Set("limit", "1000")
+	for query != nil {
+		page, err := list(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		all.items = append(all.items, page.Value...)
+		all.raw = append(all.raw, page.Raw)
+		query = page.Next
+	}
+	return all, nil
 }
 
 // join writes the pages as one list, whose elements are as they came.
