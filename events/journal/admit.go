@@ -31,7 +31,7 @@ func (j *Journal) Admit(payload []byte) (Ref, error) {
 	ref := Ref{seg, off}
 	if j.cfg.Sync {
 		if err := j.group.wait(seg); err != nil {
-			j.withdraw(ref)
+			_ = j.Release(ref) // the caller will not hear of it
 			return Ref{}, err
 		}
 	}
@@ -73,14 +73,6 @@ func (j *Journal) Settle(ref Ref, ev Event) error {
 	j.queue.push(Ref{seg, off})
 	j.ended(ref)
 	return nil
-}
-
-// withdraw takes back an admission that the caller will not hear of.
-func (j *Journal) withdraw(ref Ref) {
-	if ref, err := j.claim(ref); err == nil {
-		ref.seg.setState(ref.off, stateDone)
-		j.ended(ref)
-	}
 }
 
 // ended counts an admission out.

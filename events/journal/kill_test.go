@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,7 +17,7 @@ import (
 
 // child is the process that TestKill kills: it admits and settles as fast as it
 // can and says on stdout what it was told, one line each: "admitted ID",
-// "settled ID EVENT", "published ID EVENT" (before it acknowledges). Every event
+// "settled ID EVENT", "released ID", "published ID EVENT" (before it acknowledges). Every event
 // has a word of its own, so that two for one admission can be told apart.
 func child(dir string) {
 	cfg := small()
@@ -69,6 +70,14 @@ func child(dir string) {
 				if i%50 == 0 {
 					continue // left open
 				}
+				if i%20 == 1 {
+					if err := j.Release(ref); err != nil {
+						say("failed release %s: %v", id, err)
+						continue
+					}
+					say("released %s", id)
+					continue
+				}
 				settle(id, ref)
 			}
 		}()
@@ -81,6 +90,7 @@ func child(dir string) {
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	admitted := make(map[string]bool)
+	released := make(map[string]bool)
 	event := make(map[string]string) // id → the word of its event
 	see := func(id, word string) {
 		if w, ok := event[id]; ok && w != word {
@@ -95,6 +105,8 @@ func TestKill(t *testing.T) {
 			switch {
 			case f[0] == "admitted" && len(f) == 2:
 				admitted[f[1]] = true
+			case f[0] == "released" && len(f) == 2:
+				released[f[1]] = true
 			case (f[0] == "settled" || f[0] == "published") && len(f) == 3:
 				see(f[1], f[2])
 			default:
@@ -111,8 +123,13 @@ func TestKill(t *testing.T) {
 				t.Errorf("round %d: %s is open, and has the event %s", round, id, w)
 			}
 		}
+		for id := range released {
+			if open[id] || event[id] != "" {
+				t.Errorf("round %d: %s is back after it was released", round, id)
+			}
+		}
 		for id := range admitted {
-			if event[id] == "" && !open[id] {
+			if event[id] == "" && !open[id] && !released[id] && !releasing(id) {
 				t.Errorf("round %d: %s is lost", round, id)
 			}
 		}
@@ -182,4 +199,12 @@ func look(t *testing.T, dir string) (open map[string]bool, waiting map[string]st
 		}
 	}
 	return open, waiting
+}
+
+// releasing says whether the child was about to release an admission, and may
+// have been killed before it could say so.
+func releasing(id string) bool {
+	parts := strings.Split(id, "-")
+	n, err := strconv.Atoi(parts[len(parts)-1])
+	return err == nil && n%20 == 1
 }

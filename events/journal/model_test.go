@@ -29,6 +29,7 @@ func TestAgainstAModel(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"admit":   m.admit,
 			"settle":  m.settle,
+			"release": m.release,
 			"publish": m.publish,
 			"compact": m.compact,
 			"crash":   m.crash,
@@ -98,6 +99,22 @@ func (m *model) settle(rt *rapid.T) {
 		}
 		delete(m.open, id)
 		m.waiting[id] = true
+	}
+}
+
+func (m *model) release(rt *rapid.T) {
+	for range rapid.IntRange(1, 20).Draw(rt, "count") {
+		id := draw(rt, m.open)
+		if id == "" {
+			return
+		}
+		if err := m.j.Release(m.open[id]); err != nil {
+			rt.Fatal(err)
+		}
+		if err := m.j.Settle(m.open[id], event(id)); !errors.Is(err, ErrSettled) {
+			rt.Fatalf("settled after it was released: %v", err)
+		}
+		delete(m.open, id)
 	}
 }
 
