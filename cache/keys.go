@@ -45,6 +45,9 @@ type Config struct {
 	Records int64
 	// LoadTimeout bounds one read of the store. Zero: 2 s.
 	LoadTimeout time.Duration
+	// Lease is what look-ups need to be answered. Nil: nothing, for the only
+	// replica, which makes every change itself before it answers.
+	Lease *Lease
 }
 
 // Keys is the cache. All methods are safe for concurrent use. Look-ups of
@@ -53,6 +56,7 @@ type Config struct {
 type Keys struct {
 	store       Store
 	loadTimeout time.Duration
+	lease       *Lease // nil: none is needed
 	records     *ristretto.Cache[string, *key.Record]
 	loads       singleflight.Group
 	ready       atomic.Bool
@@ -98,7 +102,7 @@ func New(cfg Config) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the cache of keys: %w", err)
 	}
-	k := &Keys{store: cfg.Store, loadTimeout: cfg.LoadTimeout, records: records, ids: map[string]*entry{}}
+	k := &Keys{store: cfg.Store, loadTimeout: cfg.LoadTimeout, lease: cfg.Lease, records: records, ids: map[string]*entry{}}
 	for i := range k.shards {
 		k.shards[i].entries = map[[16]byte]*entry{}
 	}
@@ -140,12 +144,17 @@ func (k *Keys) find(d key.Digest) *entry {
 // not be changed.
 //
 // The error is key.ErrNotFound for a secret that no key has, which costs no read
-// of the store, and wraps key.ErrUnavailable where that can't be told. A record
-// that isn't in memory is read from the store, once however many callers wait;
-// ctx ends the waiting, not the read.
+// of the store, and wraps key.ErrUnavailable where that can't be told, also for
+// want of a lease. A record that isn't in memory is read from the store, once
+// however many callers wait; ctx ends the waiting, not the read.
 func (k *Keys) Lookup(ctx context.Context, d key.Digest) (*key.Record, error) {
 	if !k.ready.Load() {
-		return nil, fmt.Errorf("%w: keys are still being read", key.ErrUnavailable)
+		return nil, errNotReady
+	}
+	// Before the index and the floor are looked at: what a valid lease promises
+	// is that they have everything that was stored before it began.
+	if !k.leased() {
+		return nil, errNoLease
 	}
 	e := k.find(d)
 	if e == nil {
@@ -156,6 +165,14 @@ func (k *Keys) Lookup(ctx context.Context, d key.Digest) (*key.Record, error) {
 	}
 	return k.load(ctx, e)
 }
+
+// Made once: in an outage every check answers one of them.
+var (
+	errNotReady = fmt.Errorf("%w: keys are still being read", key.ErrUnavailable)
+	errNoLease  = fmt.Errorf("%w: the lease of this replica ran out, because NATS did not confirm that it is current", key.ErrUnavailable)
+)
+
+func (k *Keys) leased() bool { return k.lease == nil || k.lease.Valid() }
 
 // current reports whether a record may be used. The floor is read after the
 // record was taken: whoever starts after a revocation was applied sees its floor.
@@ -183,10 +200,15 @@ func (k *Keys) load(ctx context.Context, e *entry) (*key.Record, error) {
 			return nil, fmt.Errorf("%w: %w", key.ErrUnavailable, ctx.Err())
 		}
 		if errors.Is(loaded.Err, key.ErrNotFound) {
-			return nil, key.ErrNotFound
+			return nil, key.ErrNotFound // whatever the lease: nothing passes by it
 		}
 		if loaded.Err != nil {
 			return nil, fmt.Errorf("%w: %w", key.ErrUnavailable, loaded.Err)
+		}
+		// Again, because the read may have taken as long as the lease was to last,
+		// and before the floor is looked at, as in Lookup.
+		if !k.leased() {
+			return nil, errNoLease
 		}
 		rec := loaded.Val.(*key.Record)
 		if e.current(rec) {

@@ -29,19 +29,53 @@ type storeErrors struct{ notFound, conflict, unavailable error }
 type entry struct {
 	value    []byte
 	revision uint64
+	stored   time.Time // by the clock of the server that stored it
+	deleted  bool      // what was written is a deletion, which somebody made by hand
 }
 
+// openBucket opens the bucket that is there, whatever its number of copies: that
+// is its operator's business, and who opens it may have no right to change it.
+// Only where there is none it is made, with the copies asked for in cfg.Replicas;
+// 0: 3, or 1 on a server that is in no cluster.
 func openBucket(ctx context.Context, nc *nats.Conn, cfg jetstream.KeyValueConfig, errs storeErrors) (*bucket, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
+	defer cancel()
+	b := &bucket{nc: nc, js: js, name: cfg.Bucket, errors: errs}
+	switch err := b.there(ctx); {
+	case err == nil:
+		return b, nil
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, fmt.Errorf("the bucket %s: %w", cfg.Bucket, denied(nc, err))
+	}
+	if err := b.make(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("the bucket %s is not there and could not be made; without the right to, let an administrator make it (tollgate nats setup): %w",
+			cfg.Bucket, denied(nc, err))
+	}
+	return b, nil
+}
+
+// there asks whether the bucket's stream exists.
+func (b *bucket) there(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("the bucket %s: %w", cfg.Bucket, err)
+	_, err := b.js.Stream(ctx, b.stream())
+	return err
+}
+
+// make makes the bucket. Another replica may do so at the same time.
+func (b *bucket) make(ctx context.Context, cfg jetstream.KeyValueConfig) (err error) {
+	if cfg.Replicas, err = copies(b.nc, cfg.Replicas); err != nil {
+		return err
 	}
-	return &bucket{nc: nc, js: js, name: cfg.Bucket, errors: errs}, nil
+	_, err = b.js.CreateKeyValue(ctx, cfg)
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		return b.there(ctx)
+	}
+	return err
 }
 
 func (b *bucket) stream() string             { return "KV_" + b.name }
@@ -59,6 +93,15 @@ const (
 // jetstream's own Get may be answered by a copy that was cut off and still has
 // what was revoked since.
 func (b *bucket) get(ctx context.Context, name string) (entry, error) {
+	e, err := b.last(ctx, name)
+	if err == nil && e.deleted {
+		return entry{}, b.errors.notFound
+	}
+	return e, err
+}
+
+// last is get that also finds deletions.
+func (b *bucket) last(ctx context.Context, name string) (entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	request, err := json.Marshal(struct {
@@ -74,9 +117,10 @@ func (b *bucket) get(ctx context.Context, name string) (entry, error) {
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message *struct {
-			Seq  uint64 `json:"seq"`
-			Hdrs []byte `json:"hdrs"`
-			Data []byte `json:"data"`
+			Seq  uint64    `json:"seq"`
+			Hdrs []byte    `json:"hdrs"`
+			Data []byte    `json:"data"`
+			Time time.Time `json:"time"`
 		} `json:"message"`
 	}
 	switch err := json.Unmarshal(reply.Data, &answer); {
@@ -88,10 +132,9 @@ func (b *bucket) get(ctx context.Context, name string) (entry, error) {
 		return entry{}, fmt.Errorf("%w: %w", b.errors.unavailable, answer.Error)
 	case answer.Message == nil:
 		return entry{}, fmt.Errorf("%w: its answer has no message", b.errors.unavailable)
-	case tombstone(answer.Message.Hdrs):
-		return entry{}, b.errors.notFound
 	}
-	return entry{answer.Message.Data, answer.Message.Seq}, nil
+	m := answer.Message
+	return entry{value: m.Data, revision: m.Seq, stored: m.Time, deleted: tombstone(m.Hdrs)}, nil
 }
 
 // tombstone reports whether raw headers mark a deletion. Tollgate makes none, but

@@ -272,8 +272,7 @@ func TestFeedNoticesAnotherStream(t *testing.T) {
 
 func TestFeedReplacedByLength(t *testing.T) {
 	now := time.Now()
-	f := &Feed{created: now}
-	f.applied.Store(7)
+	f := &Feed{created: now, position: 7}
 	for _, c := range []struct {
 		created time.Time
 		last    uint64

@@ -18,7 +18,8 @@ import (
 
 // KeysConfig is what the store of keys needs.
 type KeysConfig struct {
-	// Replicas is how many servers of a cluster hold each record. Zero: 1.
+	// Replicas is how many servers of a cluster hold each record, where the bucket
+	// has to be made. Zero: 3, or 1 on a server that is in no cluster.
 	Replicas int
 	// Logger. Nil: slog.Default().
 	Logger *slog.Logger
@@ -26,7 +27,9 @@ type KeysConfig struct {
 
 // Keys is the store of key records: one record per key, in the bucket
 // TOLLGATE_KEYS under k.<workspace>.<id>. Records are never deleted, because a
-// replica that is away would not learn of it; a revoked key stays, revoked.
+// replica that is away would not learn of it; a revoked key stays, revoked. Beside
+// them are documents (d.<name>) and the heartbeats of replicas (h.<replica>): all
+// that decides is in one order.
 //
 // All methods are safe for concurrent use. Their errors are those of package key.
 type Keys struct {
@@ -46,7 +49,7 @@ func OpenKeys(ctx context.Context, nc *nats.Conn, cfg KeysConfig) (*Keys, error)
 		Description: "Records of Tollgate's keys. Revoke, never delete.",
 		History:     1,
 		Storage:     jetstream.FileStorage,
-		Replicas:    max(1, cfg.Replicas),
+		Replicas:    cfg.Replicas,
 	}, storeErrors{key.ErrNotFound, key.ErrConflict, key.ErrUnavailable})
 	if err != nil {
 		return nil, err

@@ -30,7 +30,21 @@ const MaxRead = 1000
 // no event if none comes. The error is ErrCursor, ctx's, or wraps ErrUnavailable.
 func (u *Usage) Read(ctx context.Context, after uint64, since time.Time, limit int, wait time.Duration) (items []Stored, next uint64, err error) {
 	limit = min(max(limit, 1), MaxRead)
+	items, err = readStream(ctx, u.stream, readFrom(after, since, ""), after, limit, wait)
+	if err != nil {
+		return nil, after, readError(ctx, err)
+	}
+	next = after
+	if len(items) > 0 {
+		next = items[len(items)-1].Seq
+	}
+	return items, next, nil
+}
+
+// readFrom is a consumer that begins behind a place or, with 0, at a time.
+func readFrom(after uint64, since time.Time, filter string) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
+		FilterSubject:     filter,
 		DeliverPolicy:     jetstream.DeliverAllPolicy,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,
@@ -43,40 +57,39 @@ func (u *Usage) Read(ctx context.Context, after uint64, since time.Time, limit i
 	case !since.IsZero():
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
-	items, err = u.read(ctx, cfg, after, limit, wait)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		} else if !errors.Is(err, ErrCursor) {
-			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		return nil, after, err
-	}
-	next = after
-	if len(items) > 0 {
-		next = items[len(items)-1].Seq
-	}
-	return items, next, nil
+	return cfg
 }
 
-func (u *Usage) read(ctx context.Context, cfg jetstream.ConsumerConfig, after uint64, limit int, wait time.Duration) ([]Stored, error) {
+// readError gives what a read failed of the words of this package.
+func readError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, ErrCursor):
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// readStream reads what a consumer gets, see Usage.Read.
+func readStream(ctx context.Context, stream jetstream.Stream, cfg jetstream.ConsumerConfig, after uint64, limit int, wait time.Duration) ([]Stored, error) {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	info, err := u.stream.Info(ask)
+	info, err := stream.Info(ask)
 	if err != nil {
 		return nil, err
 	}
 	if after > info.State.LastSeq {
 		return nil, ErrCursor
 	}
-	consumer, err := u.stream.CreateConsumer(ask, cfg)
+	consumer, err := stream.CreateConsumer(ask, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = u.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
+		_ = stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
 	}()
 	var items []Stored
 	if consumer.CachedInfo().NumPending == 0 {

@@ -75,27 +75,29 @@ func (b *bucket) read(ctx context.Context, filter string, from uint64) (_ *reade
 	return r, err
 }
 
-// next waits for the next change. deleted marks a deletion that somebody made by
-// hand. After an error the reader is of no more use.
-func (r *reader) next() (name string, e entry, deleted bool, err error) {
+// next waits for the next change. After an error the reader is of no more use.
+func (r *reader) next() (name string, e entry, err error) {
 	msg, err := r.iter.Next(jetstream.NextContext(r.ctx))
 	if err != nil {
 		if cause := context.Cause(r.ctx); cause != nil {
 			err = cause
 		}
-		return "", entry{}, false, err
+		return "", entry{}, err
 	}
 	meta, err := msg.Metadata()
 	if err != nil {
-		return "", entry{}, false, err
+		return "", entry{}, err
 	}
 	if meta.Sequence.Consumer != r.last+1 {
-		return "", entry{}, false, fmt.Errorf("a message was lost on the way: number %d came after %d", meta.Sequence.Consumer, r.last)
+		return "", entry{}, fmt.Errorf("a message was lost on the way: number %d came after %d", meta.Sequence.Consumer, r.last)
 	}
 	r.last, r.pending = meta.Sequence.Consumer, meta.NumPending
 	name = strings.TrimPrefix(msg.Subject(), r.bucket.subject(""))
-	return name, entry{msg.Data(), meta.Sequence.Stream}, deletion(msg.Headers()), nil
+	return name, entry{msg.Data(), meta.Sequence.Stream, meta.Timestamp, deletion(msg.Headers())}, nil
 }
+
+// waiting is how many changes wait behind the last one.
+func (r *reader) waiting() uint64 { return r.pending }
 
 // stop gives everything free. The consumer is deleted if the server can be asked;
 // if not, it deletes itself.
@@ -120,11 +122,11 @@ func (b *bucket) scan(ctx context.Context, filter string, f func(name string, e 
 	}
 	defer r.stop()
 	for r.pending > 0 {
-		name, e, deleted, err := r.next()
+		name, e, err := r.next()
 		if err != nil {
 			return fmt.Errorf("%w: %w", b.errors.unavailable, err)
 		}
-		if !deleted {
+		if !e.deleted {
 			f(name, e)
 		}
 	}

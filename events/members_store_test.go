@@ -1,0 +1,211 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tollgate/authz/key"
+	"tollgate/cache"
+)
+
+// The store is swapped for another while a replica is cut off from it: wiped, or
+// brought back to an older copy, and written to until it is shorter than it was,
+// or longer. Nothing of before may stay, and what was written meanwhile counts.
+func TestMembersNoticeAnotherStore(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		wipe   bool
+		beyond bool
+	}{
+		{"wiped", true, false},
+		{"wiped and written beyond", true, true},
+		{"restored", false, false},
+		{"restored and written beyond", false, true},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := newRemote(t)
+			nc := r.connect()
+			p := newPeer(t, nc, "a", time.Minute, nil)
+			put(t, p.store, record("k"), 0)
+			eventually(t, "the key opens", p.opens("k"))
+			r.stop()
+			saved := t.TempDir()
+			if err := os.CopyFS(saved, os.DirFS(filepath.Join(r.dir, "jetstream"))); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+			eventually(t, "connected again", nc.IsConnected)
+			for i := range 20 {
+				put(t, p.store, record(fmt.Sprint("late", i)), 0)
+			}
+			eventually(t, "the last key opens", p.opens("late19"))
+			before := p.feed.Applied()
+
+			r.stop()
+			if err := r.wipe(); err != nil {
+				t.Fatal(err)
+			}
+			if !c.wipe {
+				if err := os.CopyFS(filepath.Join(r.dir, "jetstream"), os.DirFS(saved)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// It may only come back once the others have written to it.
+			r.proxy.swallow(true, true)
+			r.start()
+			direct, err := nats.Connect("nats://" + r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer direct.Close()
+			theirs := openKeys(t, direct)
+			if c.wipe {
+				put(t, theirs, record("k"), 0)
+			}
+			last := revokeKey(t, theirs, "k")
+			for i := 0; c.beyond && last <= before+20; i++ {
+				last = put(t, theirs, record(fmt.Sprint("new", i)), 0)
+			}
+			if (last > before) != c.beyond {
+				t.Fatalf("the store is at %d, and was at %d", last, before)
+			}
+			r.proxy.heal()
+			eventually(t, "the store of now is read", func() bool {
+				return p.lease.Valid() && p.feed.Applied() >= last && (c.beyond || p.feed.Applied() < before)
+			})
+			for _, id := range []string{"k", "late3", "late19"} {
+				if p.passes(id) {
+					t.Errorf("%s opens, as it did in the store of before", id)
+				}
+			}
+			if c.beyond {
+				eventually(t, "a new key opens", p.opens("new3"))
+			}
+		})
+	}
+}
+
+// The store lost its end, but not the heartbeat that proves what is before, and
+// other things were written in its place.
+func TestMembersNoticeALostEnd(t *testing.T) {
+	for what, lost := range map[string]func(s *simStream){
+		"a key":                 func(*simStream) {},
+		"another in its place":  func(s *simStream) { fill(s, "k.demo.a", 1) },
+		"more than there was":   func(s *simStream) { fill(s, "k.demo.a", 7) },
+		"overwritten in part":   func(s *simStream) { fill(s, "k.demo.a", 3); again(s, "k.demo.a0") },
+		"overwritten in whole":  func(s *simStream) { fill(s, "h.x", 3); again(s, "h.x0", "h.x1", "h.x2") },
+		"the same name instead": func(s *simStream) { again(s, "k.demo.k"); again(s, "k.demo.k") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSimStream()
+				link, keys, feed, stop := simPeer(t, s, time.Hour)
+				defer stop()
+				simPut(t, s, "k", 0)
+				time.Sleep(time.Minute)
+				backup := s.backup()
+				simPut(t, s, "k", s.names["k.demo.k"].revision)
+				simPut(t, s, "lost", 0)
+				time.Sleep(time.Second)
+				if _, err := keys.Lookup(t.Context(), key.DigestOf("lost")); err != nil {
+					t.Fatal(err)
+				}
+				was := feed.Applied()
+
+				link.set(true, time.Millisecond)
+				s.stop()
+				s.start(&backup)
+				lost(s)
+				link.set(false, time.Millisecond)
+				time.Sleep(10 * time.Second)
+				if _, err := keys.Lookup(t.Context(), key.DigestOf("lost")); err == nil {
+					t.Errorf("a key that was lost opens; applied %d, then %d of %d", was, feed.Applied(), s.last)
+				}
+			})
+		})
+	}
+}
+
+// A store that is the same goes on being the same, whatever was overwritten in it
+// while a replica was away: it forgets nothing, and serves on.
+func TestMembersKeepTheSameStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimStream()
+		link, keys, _, stop := simPeer(t, s, time.Hour)
+		defer stop()
+		for i := range 5 {
+			simPut(t, s, fmt.Sprint("k", i), 0)
+		}
+		time.Sleep(time.Second)
+		for range 4 {
+			s.stop() // breaks the connection
+			link.set(true, time.Millisecond)
+			s.start(nil)
+			for i := range 3 {
+				again(s, fmt.Sprint("k.demo.k", i))
+			}
+			fill(s, fmt.Sprint("h.x", s.last), 3)
+			link.set(false, time.Millisecond)
+			for range 3000 {
+				time.Sleep(time.Millisecond)
+				if _, err := keys.Lookup(t.Context(), key.DigestOf("k4")); err != nil {
+					t.Fatalf("a key that nothing happened to: %v", err)
+				}
+			}
+		}
+	})
+}
+
+// simPeer is a replica on a model, whose heartbeats are as far apart as said.
+func simPeer(t *testing.T, s *simStream, every time.Duration) (*simLink, *cache.Keys, *Feed, func()) {
+	t.Helper()
+	link := newSimLink(s, 1)
+	began := time.Now()
+	lease := cache.NewLeaseBy(2*every, func() time.Duration { return time.Since(began) })
+	keys, err := cache.New(cache.Config{Store: simStore{link}, Records: 10, Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed := newFeed(link, quiet)
+	feed.Members, err = newMembers(link, link, MembersConfig{Replica: "a", Bound: 2 * every, Every: every, Lease: lease, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = feed.Run(ctx, keys) }()
+	time.Sleep(time.Second)
+	if !lease.Valid() {
+		t.Fatal("no lease")
+	}
+	return link, keys, feed, func() { cancel(); <-done; close(link.dead); keys.Close() }
+}
+
+func simPut(t *testing.T, s *simStream, id string, expect uint64) {
+	t.Helper()
+	name, value := simRecord(t, record(id))
+	if _, err := s.put(name, value, expect); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill writes n new names that say nothing.
+func fill(s *simStream, name string, n int) {
+	for i := range n {
+		_, _ = s.put(fmt.Sprint(name, i), []byte("{}"), 0)
+	}
+}
+
+// again writes the same to names once more.
+func again(s *simStream, names ...string) {
+	for _, name := range names {
+		_, _ = s.put(name, s.names[name].value, s.names[name].revision)
+	}
+}
