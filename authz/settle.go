@@ -31,14 +31,18 @@ type Ledger interface {
 	Adjust(u *Usage) error
 }
 
-// Settler closes admissions with what became of them. Use New… of the wiring;
-// all fields but Unverified are needed. It is safe for concurrent use.
+// Settler closes admissions with what became of them. All fields but Foreign and
+// Dropped are needed. It is safe for concurrent use.
 type Settler struct {
 	Replica   string
 	Sealer    *Sealer
 	Ledger    Ledger
 	Limits    limit.Limiter
 	Estimator *Estimator
+	// Foreign takes the settlement of another replica's admission: nil means that
+	// it will see to it whatever happens to this process. The admission is its to
+	// keep. nil: such settlements are dropped.
+	Foreign func(a *Admission, o Observation) error
 	// Dropped is told of each settlement that was not taken: why is "token",
 	// "foreign" or "closed". nil: nobody is told.
 	Dropped func(why string)
@@ -61,8 +65,7 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 		return nil //nolint:nilerr // documented: bringing it again would not help
 	}
 	if a.Replica != s.Replica {
-		s.drop("foreign")
-		return nil
+		return s.foreign(a, o)
 	}
 	u := Measure(a, o, s.Estimator)
 	first, err := s.close(now, u)
@@ -78,6 +81,47 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 		}
 	}
 	return nil
+}
+
+// foreign takes the settlement of somebody else's admission.
+func (s *Settler) foreign(a *Admission, o Observation) error {
+	if s.Foreign == nil {
+		s.drop("foreign")
+		return nil
+	}
+	if err := s.Foreign(a, o); err != nil {
+		return fmt.Errorf("%w: %w", ErrRetry, err)
+	}
+	return nil
+}
+
+// Elsewhere ends an admission of this replica that another one has closed in its
+// place, with u: what it holds of the limits comes back, and there is no event.
+// release ends it in the ledger, and reports whether it was open. Should the
+// truth come here after all, it is an adjustment if u knew nothing (None), and
+// else dropped. The only error is ErrRetry.
+func (s *Settler) Elsewhere(now time.Time, u *Usage, release func(*Usage) (bool, error)) error {
+	s.abandoned.mu.Lock() // as in Abandon
+	defer s.abandoned.mu.Unlock()
+	open, err := release(u)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRetry, err)
+	}
+	if open {
+		s.GiveBack(now, u)
+		if u.Measurement == None {
+			s.abandoned.add(u.Admission.ID)
+		}
+	}
+	return nil
+}
+
+// GiveBack ends what the limits hold for an admission, as Restore or a check
+// took it. Whoever calls it sees to it that this happens once.
+func (s *Settler) GiveBack(now time.Time, u *Usage) {
+	a := u.Admission
+	var scratch [limit.Scopes]limit.Demand
+	s.Limits.Settle(now, a.demands(scratch[:0]), a.Reserved, counted(u))
 }
 
 // TakeBack closes an admission whose request is known to have gone nowhere: all
@@ -109,9 +153,7 @@ func (s *Settler) close(now time.Time, u *Usage) (bool, error) {
 		return false, fmt.Errorf("%w: %w", ErrRetry, err)
 	}
 	if first {
-		a := u.Admission
-		var scratch [limit.Scopes]limit.Demand
-		s.Limits.Settle(now, a.demands(scratch[:0]), a.Reserved, counted(u))
+		s.GiveBack(now, u)
 	}
 	return first, nil
 }

@@ -255,6 +255,92 @@ func TestSettlementCountsOnce(t *testing.T) {
 	}
 }
 
+// Another replica's admission goes to who brings it there, and back to Envoy where
+// that one can't take it; it closes nothing here.
+func TestForeignSettlements(t *testing.T) {
+	now := time.Now()
+	l := newLedger(t)
+	type told struct {
+		a *Admission
+		o Observation
+	}
+	var taken []told
+	var refuse error
+	s := &Settler{
+		Replica: "r1", Sealer: sealer(t, 1, 1), Ledger: l, Limits: limit.NewLocal(now), Estimator: new(Estimator),
+		Dropped: func(why string) { t.Errorf("dropped: %s", why) },
+		Foreign: func(a *Admission, o Observation) error {
+			if refuse == nil {
+				taken = append(taken, told{a, o})
+			}
+			return refuse
+		},
+	}
+	a := &Admission{ID: "a", Replica: "r2", Key: "k", Model: "m"}
+	token, seen := s.Sealer.Seal(a.AppendBinary(nil)), Observation{Status: 200, Events: 3}
+	refuse = errors.New("disk full")
+	if err := s.Settle(t.Context(), now, token, seen); !errors.Is(err, ErrRetry) || !errors.Is(err, refuse) {
+		t.Errorf("while it can't be taken: %v", err)
+	}
+	refuse = nil
+	if err := s.Settle(t.Context(), now, token, seen); err != nil {
+		t.Error(err)
+	}
+	if len(taken) != 1 || taken[0].a.ID != "a" || taken[0].a.Replica != "r2" || taken[0].o != seen || len(l.closed) != 0 {
+		t.Errorf("taken %+v, closed %d", taken, len(l.closed))
+	}
+}
+
+// What another replica has closed gives its slot back once; the truth about it is
+// an adjustment only where that replica did not know it.
+func TestClosedElsewhere(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		measurement Measurement
+		late        int
+	}{{Reported, 0}, {None, 1}} {
+		l := newLedger(t)
+		s := &Settler{Replica: "r1", Sealer: sealer(t, 1, 1), Ledger: l, Limits: limit.NewLocal(now), Estimator: new(Estimator)}
+		demands := []limit.Demand{{Scope: limit.Key, Tenant: "k", Concurrent: 2}}
+		var v limit.Verdict
+		s.Limits.Reserve(now, demands, 0, &v)
+		s.Limits.Reserve(now, demands, 0, &v) // somebody else's
+		a := &Admission{ID: "a", Replica: "r1", Key: "k", Model: "m", Reserved: limit.Grant{At: now, Counted: v.Counted}}
+		open, failure := true, errors.New("disk full")
+		release := func(u *Usage) (bool, error) {
+			was := open
+			open = false
+			if u.Admission != a {
+				t.Errorf("released %+v", u)
+			}
+			return was, failure
+		}
+		u := &Usage{Admission: a, Outcome: Completed, Measurement: c.measurement}
+		if err := s.Elsewhere(now, u, release); !errors.Is(err, ErrRetry) {
+			t.Errorf("while it can't be released: %v", err)
+		}
+		open, failure = true, nil
+		for range 2 {
+			if err := s.Elsewhere(now, u, release); err != nil {
+				t.Error(err)
+			}
+		}
+		for n := range 2 {
+			if s.Limits.Reserve(now, demands, 0, &v); (v.Reason == reason.None) != (n == 0) {
+				t.Errorf("of two slots one was given back; request %d: %v", n, v.Reason)
+			}
+		}
+		for range 2 {
+			if err := s.Settle(t.Context(), now, s.Sealer.Seal(a.AppendBinary(nil)), Observation{Status: 200, Reported: true, Upstream: "u"}); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(l.closed) != 0 || len(l.late) != c.late {
+			t.Errorf("after it was closed with %s elsewhere: %d events, %d adjustments", c.measurement, len(l.closed), len(l.late))
+		}
+	}
+}
+
 func TestEstimatorLearns(t *testing.T) {
 	var e Estimator
 	for range 200 {

@@ -20,6 +20,8 @@ type Ledger struct {
 	source  string
 	seed    maphash.Seed
 	shards  [ledgerShards]ledgerShard
+	foreign []*Foreign // what OpenLedger found
+	shared  *shared    // nil: nobody else closes admissions. Set once, by Share
 }
 
 const ledgerShards = 64
@@ -36,6 +38,9 @@ type openAdmission struct {
 	admission  *authz.Admission
 	superseded bool           // another one of the request was settled
 	next       *openAdmission // of the same request
+
+	generation uint64 // when it was admitted, see shared
+	looked     uint64 // in which the stream was last looked into for it
 }
 
 // maxSiblings bounds how many admissions are filed under one request. More come
@@ -54,6 +59,12 @@ func OpenLedger(j *journal.Journal, open []journal.Entry, source string, log *sl
 		if isLateEvent(e.Payload) {
 			if err := l.finishLate(e); err != nil {
 				log.Error("an adjustment in the journal can't be published and stays there", "error", err)
+			}
+			continue
+		}
+		if isForeign(e.Payload) {
+			if err := l.findForeign(e); err != nil {
+				log.Error("another replica's admission in the journal can't be read and stays there", "error", err)
 			}
 			continue
 		}
@@ -138,13 +149,14 @@ func (s *ledgerShard) take(a *authz.Admission, settled bool) (taken *openAdmissi
 // Admit implements authz.Ledger. The admission is kept until it is closed and
 // must not be changed any more.
 func (l *Ledger) Admit(a *authz.Admission, written []byte) error {
+	generation := l.shared.now() // before it can be settled anywhere
 	ref, err := l.journal.Admit(written)
 	if err != nil {
 		return err
 	}
 	s := l.shard(requestOf(a))
 	s.mu.Lock()
-	s.add(&openAdmission{ref: ref, admission: a})
+	s.add(&openAdmission{ref: ref, admission: a, generation: generation, looked: generation})
 	s.mu.Unlock()
 	return nil
 }
@@ -161,17 +173,26 @@ func (l *Ledger) Close(u *authz.Usage) (bool, error) {
 	}
 	u.Superseded = open.superseded && u.Measurement == authz.None
 	e := FromUsage(l.source, u)
-	err := l.journal.Settle(open.ref, l.outgoing(&e, Subject(e.Data.Workspace, e.Data.Key, e.Data.Model)))
+	out := l.outgoing(&e, Subject(e.Data.Workspace, e.Data.Key, e.Data.Model))
+	l.shared.closing(out.MsgID, open.generation)
+	err := l.journal.Settle(open.ref, out)
+	if err == nil {
+		return true, nil
+	}
+	l.shared.stored(out.MsgID)
+	return false, l.reopen(s, open, err)
+}
+
+// reopen puts back what was taken to be ended, which failed; unless somebody else
+// had ended it in the journal.
+func (l *Ledger) reopen(s *ledgerShard, open *openAdmission, err error) error {
 	if errors.Is(err, journal.ErrSettled) {
-		return false, nil
+		return nil
 	}
-	if err != nil {
-		s.mu.Lock()
-		s.add(open)
-		s.mu.Unlock()
-		return false, err
-	}
-	return true, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(open)
+	return err
 }
 
 func (l *Ledger) outgoing(e *Event, subject string) journal.Event {
@@ -217,14 +238,23 @@ func (l *Ledger) Open(deadlineBefore time.Time) []*authz.Admission {
 	return open
 }
 
+// Publisher is a stream of events. Usage is one.
+type Publisher interface {
+	// PublishBatch is Usage's.
+	PublishBatch(ctx context.Context, batch []Outgoing) []error
+}
+
 // Run brings events into the stream until ctx ends, and returns why it stopped.
 // Events that are not acknowledged stay in the journal. Only one Run may be
 // under way.
-func (l *Ledger) Run(ctx context.Context, stream *Usage) error {
+func (l *Ledger) Run(ctx context.Context, stream Publisher) error {
 	return l.journal.Run(ctx, func(ctx context.Context, batch []journal.Outgoing) []error {
 		out := make([]Outgoing, len(batch))
 		for i, e := range batch {
-			out[i] = Outgoing{Subject: e.Subject, MsgID: e.MsgID, Payload: e.Payload}
+			out[i] = Outgoing{Subject: e.Subject, MsgID: e.MsgID, Payload: e.Payload, Epoch: e.Epoch, Seq: e.Seq}
+		}
+		if l.shared != nil {
+			return l.shared.publish(ctx, out)
 		}
 		return stream.PublishBatch(ctx, out)
 	})

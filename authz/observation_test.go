@@ -1,0 +1,73 @@
+package authz
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestObservationComesBackAsItWas(t *testing.T) {
+	text, number, yes := rapid.StringN(0, 40, 200), rapid.Int64(), rapid.Bool()
+	rapid.Check(t, func(t *rapid.T) {
+		o := Observation{
+			Status: rapid.Int().Draw(t, "status"), Flags: text.Draw(t, "flags"), Details: text.Draw(t, "details"),
+			Duration: time.Duration(number.Draw(t, "duration")), FirstByte: time.Duration(number.Draw(t, "first")), Upstream: text.Draw(t, "upstream"),
+			Reported: yes.Draw(t, "reported"),
+			Tokens: Tokens{
+				Input: number.Draw(t, "in"), CacheRead: number.Draw(t, "read"), CacheCreation: number.Draw(t, "created"),
+				Output: number.Draw(t, "out"), Reasoning: number.Draw(t, "reasoning"),
+			},
+			Events: number.Draw(t, "events"), Bytes: number.Draw(t, "bytes"), Complete: yes.Draw(t, "complete"),
+			Untold: yes.Draw(t, "untold"), Unwatched: yes.Draw(t, "unwatched"),
+		}
+		got, err := ParseObservation(o.AppendBinary(nil))
+		if err != nil || got != o {
+			t.Fatalf("went in as\n%+v\ncame back as\n%+v, %v", o, got, err)
+		}
+	})
+}
+
+// TestFrozenObservations reads observations as earlier versions wrote them. A new
+// version adds a sample; none is ever changed.
+func TestFrozenObservations(t *testing.T) {
+	want := Observation{
+		Status: 200, Flags: "DC", Details: "via_upstream", Duration: 1234 * time.Millisecond, FirstByte: 80 * time.Millisecond, Upstream: "10.0.0.1:8000",
+		Reported: true, Tokens: Tokens{Input: 300, CacheRead: 100, CacheCreation: 20, Output: 512, Reasoning: 64},
+		Events: 41, Bytes: 9000, Complete: true, Untold: true, Unwatched: true,
+	}
+	text, err := os.ReadFile("testdata/observation.v1.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseObservation(data); err != nil || got != want {
+		t.Errorf("version 1 reads as\n%+v, %v\nwant\n%+v", got, err, want)
+	}
+	if now := want.AppendBinary(nil); !bytes.Equal(now, data) {
+		t.Errorf("version 1 is written differently now:\n%x", now)
+	}
+}
+
+func FuzzParseObservation(f *testing.F) {
+	o := Observation{Status: 200, Flags: "-", Upstream: "u:1", Reported: true, Tokens: Tokens{Input: 7}}
+	f.Add(o.AppendBinary(nil))
+	f.Add([]byte{observationVersion})
+	f.Add([]byte{observationVersion + 1, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := ParseObservation(data)
+		if err != nil {
+			return
+		}
+		if again, err := ParseObservation(o.AppendBinary(nil)); err != nil || again != o {
+			t.Errorf("%+v was read as %+v, %v", o, again, err)
+		}
+	})
+}
