@@ -11,6 +11,7 @@ import (
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
+	injectedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/injected_resource/v3"
 	"github.com/goccy/go-yaml"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -23,6 +24,11 @@ import (
 // AdminSocket is Envoy's admin address: a socket in the directory that Envoy
 // was started in, so that only who may enter that directory can use it.
 const AdminSocket = "admin.sock"
+
+// cutFile, in the directory that Envoy was started in, holds a number. When 1 is
+// renamed into its place, all streams on which nothing moves for a millisecond end
+// as after IdleTimeout, and Envoy lives on to settle them.
+const cutFile = "cut"
 
 // ReconnectTime is the longest that an Envoy waits before it tries to reach its
 // Tollgate again, for the configuration stream.
@@ -104,14 +110,15 @@ func runtimeFlags() *bootstrapv3.RuntimeLayer {
 
 // overload sheds load before memory runs out: connections above the limit are
 // closed at once; with the heap filling up, memory is given back to the system,
-// then the streams that hold most of it are reset, then new requests get 503.
+// then the streams that hold most of it are reset, then new requests get 503. The
+// one that isn't of load is cutFile's.
 func overload(o Options) *overloadv3.OverloadManager {
-	const heap = "envoy.resource_monitors.fixed_heap"
+	const heap, injected = "envoy.resource_monitors.fixed_heap", "envoy.resource_monitors.injected_resource"
 	at := func(value float64) []*overloadv3.Trigger {
 		return []*overloadv3.Trigger{{Name: heap, TriggerOneof: &overloadv3.Trigger_Threshold{Threshold: &overloadv3.ThresholdTrigger{Value: value}}}}
 	}
-	between := func(from, to float64) []*overloadv3.Trigger {
-		return []*overloadv3.Trigger{{Name: heap, TriggerOneof: &overloadv3.Trigger_Scaled{Scaled: &overloadv3.ScaledTrigger{ScalingThreshold: from, SaturationThreshold: to}}}}
+	between := func(name string, from, to float64) []*overloadv3.Trigger {
+		return []*overloadv3.Trigger{{Name: name, TriggerOneof: &overloadv3.Trigger_Scaled{Scaled: &overloadv3.ScaledTrigger{ScalingThreshold: from, SaturationThreshold: to}}}}
 	}
 	return &overloadv3.OverloadManager{
 		RefreshInterval: durationpb.New(250 * time.Millisecond),
@@ -120,11 +127,18 @@ func overload(o Options) *overloadv3.OverloadManager {
 			{Name: "envoy.resource_monitors.global_downstream_max_connections", ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
 				TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: o.MaxConnections}),
 			}},
+			{Name: injected, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: pack(&injectedv3.InjectedResourceConfig{Filename: "./" + cutFile})}},
 		},
 		Actions: []*overloadv3.OverloadAction{
 			{Name: "envoy.overload_actions.shrink_heap", Triggers: at(0.85)},
-			{Name: "envoy.overload_actions.reset_high_memory_stream", Triggers: between(0.90, 0.98)},
+			{Name: "envoy.overload_actions.reset_high_memory_stream", Triggers: between(heap, 0.90, 0.98)},
 			{Name: "envoy.overload_actions.stop_accepting_requests", Triggers: at(0.95)},
+			{Name: "envoy.overload_actions.reduce_timeouts", Triggers: between(injected, 0, 1), TypedConfig: pack(&overloadv3.ScaleTimersOverloadActionConfig{
+				TimerScaleFactors: []*overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer{{
+					Timer:          overloadv3.ScaleTimersOverloadActionConfig_HTTP_DOWNSTREAM_STREAM_IDLE,
+					OverloadAdjust: &overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer_MinTimeout{MinTimeout: durationpb.New(time.Millisecond)},
+				}},
+			})},
 		},
 		// Streams are told apart by memory from 16 KiB up.
 		BufferFactoryConfig: &overloadv3.BufferFactoryConfig{MinimumAccountToTrackPowerOfTwo: 14},

@@ -28,9 +28,10 @@ type Options struct {
 	// Listen is the gateway's address, "IP:port" or ":port" (all addresses).
 	// "localhost" means 127.0.0.1. Required.
 	Listen string
-	// Server is where Envoy finds NewServer's services: "host:port" or
-	// "unix:PATH". Required.
-	Server string
+	// Servers are where Envoy finds NewServer's services: each replica as
+	// "host:port", where a name stands for all of its addresses, or, where there is
+	// only one, as "unix:PATH". Required. See buildServerCluster.
+	Servers []string
 	// Token is what Envoy shows the Fleet that it gets its configuration from; it
 	// stands in the bootstrap of such an Envoy. "": none.
 	Token string
@@ -41,6 +42,10 @@ type Options struct {
 	// LargeCheckTimeout that of a larger one, which takes longer to carry and
 	// read. 0: 1 s and 5 s. After it the client gets a 503.
 	CheckTimeout, LargeCheckTimeout time.Duration
+	// RevocationBound is how long a replica that is cut off goes on with the keys it
+	// knows. Both Check timeouts must be below it: what was decided before a
+	// revocation must not come into force after it is certain. 0: 15 s.
+	RevocationBound time.Duration
 	// SettleTimeout is how long Envoy goes on telling Tollgate of a finished
 	// request that Tollgate doesn't take. 0: 60 s.
 	SettleTimeout time.Duration
@@ -116,6 +121,7 @@ type Route struct {
 const (
 	DefaultCheckTimeout      = time.Second
 	DefaultLargeCheckTimeout = 5 * time.Second
+	DefaultRevocationBound   = 15 * time.Second
 	DefaultSettleTimeout     = time.Minute
 	DefaultRequestTimeout    = 5 * time.Minute
 	DefaultIdleTimeout       = 15 * time.Minute
@@ -167,6 +173,7 @@ func Build(o Options, s Spec) (*Resources, error) {
 func (o Options) withDefaults() Options {
 	def(&o.CheckTimeout, DefaultCheckTimeout)
 	def(&o.LargeCheckTimeout, DefaultLargeCheckTimeout)
+	def(&o.RevocationBound, DefaultRevocationBound)
 	def(&o.SettleTimeout, DefaultSettleTimeout)
 	def(&o.RequestTimeout, DefaultRequestTimeout)
 	def(&o.IdleTimeout, DefaultIdleTimeout)
@@ -187,16 +194,20 @@ func (o Options) check() error {
 	if _, err := listenAddr(o.Listen); err != nil {
 		errs = append(errs, err)
 	}
-	if _, _, err := serverEndpoint(o.Server); err != nil {
+	if err := checkServers(o.Servers); err != nil {
 		errs = append(errs, err)
 	}
 	for name, d := range map[string]time.Duration{
 		"CheckTimeout": o.CheckTimeout, "LargeCheckTimeout": o.LargeCheckTimeout, "SettleTimeout": o.SettleTimeout,
-		"RequestTimeout": o.RequestTimeout, "IdleTimeout": o.IdleTimeout,
+		"RequestTimeout": o.RequestTimeout, "IdleTimeout": o.IdleTimeout, "RevocationBound": o.RevocationBound,
 	} {
 		if d < time.Millisecond {
 			errs = append(errs, fmt.Errorf("%s: %v is less than a millisecond", name, d))
 		}
+	}
+	if longest := max(o.CheckTimeout, o.LargeCheckTimeout); longest >= o.RevocationBound {
+		errs = append(errs, fmt.Errorf("the revocation bound %v must be above the longest timeout of a check, %v: "+
+			"a check could pass by a key that was revoked longer ago than that", o.RevocationBound, longest))
 	}
 	if o.MaxConnections < 0 {
 		errs = append(errs, fmt.Errorf("MaxConnections: %d is negative", o.MaxConnections))
@@ -306,17 +317,4 @@ func listenAddr(s string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("gateway address %q: the port must be from 1 to 65535", s)
 	}
 	return netip.AddrPortFrom(addr, uint16(n)), nil
-}
-
-// serverEndpoint reads Options.Server: a socket's path, or else an endpoint.
-func serverEndpoint(s string) (path string, e Endpoint, err error) {
-	if p, ok := strings.CutPrefix(s, "unix:"); ok && p != "" {
-		return p, Endpoint{}, nil
-	}
-	host, port, err := net.SplitHostPort(s)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || n == 0 || !validHost(host) {
-		return "", Endpoint{}, fmt.Errorf("tollgate's gRPC address %q: write it as host:port or unix:PATH", s)
-	}
-	return "", Endpoint{Host: host, Port: uint16(n)}, nil
 }

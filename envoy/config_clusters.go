@@ -22,14 +22,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// serverCluster is the cluster of Tollgate itself. configCluster is the same place
-// for what never ends, the configuration stream and the access log: a drain waits
-// for the requests of serverCluster only.
-const (
-	serverCluster = "tollgate"
-	configCluster = "tollgate_config"
-)
-
 // manyRequests is for circuit breakers that shall not trip: Envoy's defaults
 // (1024 requests, 3 retries) throttle the Check under load and lose every
 // settlement of a restart but three.
@@ -71,26 +63,6 @@ func buildClusters(o Options, specs []Cluster) (static, live clusters, err error
 type clusters struct {
 	clusters []*clusterv3.Cluster
 	secrets  []*tlsv3.Secret
-}
-
-func buildServerCluster(o Options, name string) *clusterv3.Cluster {
-	path, e, _ := serverEndpoint(o.Server) // checked by Options.check
-	c := &clusterv3.Cluster{
-		Name:                 name,
-		ConnectTimeout:       durationpb.New(250 * time.Millisecond),
-		ClusterDiscoveryType: discovery(e),
-		LoadAssignment:       assignment(name, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(path, e)}}}),
-		CircuitBreakers:      breakers(),
-		DnsLookupFamily:      clusterv3.Cluster_ALL,
-	}
-	c.TypedExtensionProtocolOptions = httpOptions(&httpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-				ConnectionKeepalive: &corev3.KeepaliveSettings{Interval: durationpb.New(10 * time.Second), Timeout: durationpb.New(2 * time.Second)},
-			}},
-		}},
-	})
-	return c
 }
 
 // buildCluster makes a cluster whose secret, if it has one, is found where secrets

@@ -195,16 +195,7 @@ func settlement(o Options) *ratelimitv3.RateLimit {
 		RateLimits:                     []*routev3.RateLimit{{Actions: actions, ApplyOnStreamDone: true}},
 		RateLimitService: &ratelimitconfigv3.RateLimitServiceConfig{
 			TransportApiVersion: corev3.ApiVersion_V3,
-			GrpcService: &corev3.GrpcService{
-				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: serverCluster}},
-				Timeout:         durationpb.New(o.SettleTimeout),
-				RetryPolicy: &corev3.RetryPolicy{
-					RetryOn:    "unavailable,connect-failure,reset,refused-stream",
-					NumRetries: wrapperspb.UInt32(uint32(o.SettleTimeout/(100*time.Millisecond)) + 1),
-					// The longest back-off is the timeout of a single try, too.
-					RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(time.Second)},
-				},
-			},
+			GrpcService:         settleService(o.SettleTimeout),
 		},
 	}
 }
@@ -282,10 +273,11 @@ func exactly(names ...string) *matcherv3.ListStringMatcher {
 	return list
 }
 
-// pack marshals one of our own messages, which can't fail.
+// pack marshals one of our own messages, which can't fail. The same message always
+// gives the same bytes, because they are what a version is a hash of.
 func pack(m proto.Message) *anypb.Any {
-	a, err := anypb.New(m)
-	if err != nil {
+	a := new(anypb.Any)
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
 		panic("envoy: a configuration message of our own doesn't marshal: " + err.Error())
 	}
 	return a

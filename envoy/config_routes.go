@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
@@ -181,7 +180,7 @@ func retries() *routev3.RetryPolicy {
 	return &routev3.RetryPolicy{
 		RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(2),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
-			Name:       "envoy.retry_host_predicates.previous_hosts",
+			Name:       previousHosts,
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
 		}},
 		// An endpoint with a hundred times another's weight comes up that often.
@@ -197,20 +196,4 @@ func matches(header, regex string) *routev3.HeaderMatcher {
 
 func present(want bool) *routev3.HeaderMatcher_PresentMatch {
 	return &routev3.HeaderMatcher_PresentMatch{PresentMatch: want}
-}
-
-// checkService is the call of Authorization on Tollgate. It is repeated only
-// when it can't have been processed: a second Check would be a second
-// admission. The longest back-off is the whole timeout because Envoy makes it
-// the timeout of a single try as well.
-func checkService(timeout time.Duration, metadata ...*corev3.HeaderValue) *corev3.GrpcService {
-	return &corev3.GrpcService{
-		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: serverCluster}},
-		Timeout:         durationpb.New(timeout),
-		InitialMetadata: metadata,
-		RetryPolicy: &corev3.RetryPolicy{
-			RetryOn: "connect-failure,refused-stream", NumRetries: wrapperspb.UInt32(10),
-			RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(25 * time.Millisecond), MaxInterval: durationpb.New(timeout)},
-		},
-	}
 }

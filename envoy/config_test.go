@@ -8,7 +8,7 @@ import (
 )
 
 func good() (Options, Spec) {
-	return Options{Listen: "127.0.0.1:8080", Server: "127.0.0.1:9000"}, Spec{
+	return Options{Listen: "127.0.0.1:8080", Servers: []string{"127.0.0.1:9000"}}, Spec{
 		Clusters: []Cluster{{Name: "model:a", Endpoints: []Endpoint{{Host: "127.0.0.1", Port: 80}}}},
 		Routes:   []Route{{Prefix: "/v1"}},
 	}
@@ -20,9 +20,15 @@ func TestBuildRefuses(t *testing.T) {
 		`gateway address "example.com:80"`: func(o *Options, _ *Spec) { o.Listen = "example.com:80" },
 		`gateway address "127.0.0.1"`:      func(o *Options, _ *Spec) { o.Listen = "127.0.0.1" },
 		`gateway address ":0"`:             func(o *Options, _ *Spec) { o.Listen = ":0" },
-		`gRPC address ""`:                  func(o *Options, _ *Spec) { o.Server = "" },
-		`gRPC address "unix:"`:             func(o *Options, _ *Spec) { o.Server = "unix:" },
-		`gRPC address "a/b:1"`:             func(o *Options, _ *Spec) { o.Server = "a/b:1" },
+		`gRPC address ""`:                  func(o *Options, _ *Spec) { o.Servers = []string{""} },
+		`gRPC address "unix:"`:             func(o *Options, _ *Spec) { o.Servers = []string{"unix:"} },
+		`gRPC address "a/b:1"`:             func(o *Options, _ *Spec) { o.Servers = []string{"a/b:1"} },
+		`gRPC address is missing`:          func(o *Options, _ *Spec) { o.Servers = nil },
+		`gRPC address "a:1": it is there`:  func(o *Options, _ *Spec) { o.Servers = []string{"a:1", "b:1", "a:1"} },
+		`"unix:/s": a socket can't be one`: func(o *Options, _ *Spec) { o.Servers = []string{"unix:/s", "b:1"} },
+		"revocation bound 5s must be":      func(o *Options, _ *Spec) { o.RevocationBound = 5 * time.Second },
+		"revocation bound 15s must be":     func(o *Options, _ *Spec) { o.CheckTimeout = 15 * time.Second },
+		"RevocationBound: -1":              func(o *Options, _ *Spec) { o.RevocationBound = -1 },
 		"CheckTimeout":                     func(o *Options, _ *Spec) { o.CheckTimeout = -1 },
 		"IdleTimeout":                      func(o *Options, _ *Spec) { o.IdleTimeout = time.Microsecond },
 		"MaxConnections":                   func(o *Options, _ *Spec) { o.MaxConnections = -1 },
@@ -51,6 +57,20 @@ func TestBuildRefuses(t *testing.T) {
 	}
 	o, s := good()
 	if _, err := Build(o, s); err != nil {
+		t.Error(err)
+	}
+}
+
+// An Envoy that gets its configuration later isn't given a bootstrap either with
+// which a check could take longer than a revocation.
+func TestBootstrapRefuses(t *testing.T) {
+	o, _ := good()
+	o.RevocationBound = o.withDefaults().LargeCheckTimeout
+	if _, err := Bootstrap(o); err == nil || !strings.Contains(err.Error(), "revocation bound") {
+		t.Error(err)
+	}
+	o.RevocationBound++
+	if _, err := Bootstrap(o); err != nil {
 		t.Error(err)
 	}
 }

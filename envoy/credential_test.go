@@ -159,7 +159,7 @@ func TestCredentialStatic(t *testing.T) {
 		g := newGate(t, nil, func(o *envoytest.Options) {
 			o.Spec.Clusters[0].Endpoints = []envoy.Endpoint{endpoint(t, up.URL)}
 			o.Spec.Clusters[0].Credential = &c
-			r, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Server: "127.0.0.1:2"}, o.Spec)
+			r, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{"127.0.0.1:2"}}, o.Spec)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -65,7 +65,8 @@ const tokenHeader = "x-tollgate-fleet" //nolint:gosec // a name, not the token
 // NewFleet makes a fleet without a configuration: Envoys that connect wait for
 // the first Publish. token is what they have to show (see Options.Token): with the
 // configuration come upstreams' credentials, and whoever connects is waited for.
-// "": nothing.
+// "": nothing. Replicas that have the same token say the same version of the same
+// configuration, so an Envoy that moves from one to another finds nothing new.
 func NewFleet(token string) *Fleet {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fleet{
@@ -74,9 +75,8 @@ func NewFleet(token string) *Fleet {
 		want:      map[string]string{},
 		streams:   map[int64]*fleetStream{},
 		changed:   make(chan struct{}),
-		versions:  make([]byte, 32),
+		versions:  versionKey(token),
 	}
-	_, _ = rand.Read(f.versions) // never fails
 	f.server = serverv3.NewServer(ctx, f.snapshots, serverv3.CallbackFuncs{
 		StreamOpenFunc: func(ctx context.Context, id int64, _ string) error {
 			if !shows(ctx, token) {
@@ -92,6 +92,16 @@ func NewFleet(token string) *Fleet {
 		},
 	})
 	return f
+}
+
+// versionKey is made of the token because all replicas have it and nobody else
+// does who may not have the secrets too. Without one, no two replicas agree.
+func versionKey(token string) []byte {
+	if token == "" {
+		token = rand.Text()
+	}
+	key := sha256.Sum256([]byte("versions of secrets, by " + token))
+	return key[:]
 }
 
 // shows reports whether a call comes with the token.

@@ -63,7 +63,7 @@ func (f *fleet) serve(addr string) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.config.Server = l.Addr().String()
+	f.config.Servers = []string{l.Addr().String()}
 	server, served := f.server, make(chan error, 1)
 	f.served = served
 	go func() { served <- server.Serve(l) }()
@@ -287,6 +287,30 @@ func TestFleetRefused(t *testing.T) {
 	f.want("b", 200, "one")
 }
 
+// An Envoy that refuses the first that it ever gets is not sent that again and
+// again either.
+func TestFleetRefusedAtFirst(t *testing.T) {
+	f := newFleet(t)
+	one := says(t, "one")
+	bad := clusterAt(t, "bad", one)
+	bad.TLS, bad.CA = true, []byte("-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n")
+	f.publish(bad)
+	e := f.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := f.Wait(ctx); err == nil || !strings.Contains(err.Error(), "bad") || ctx.Err() != nil {
+		t.Fatalf("Wait: %v", err)
+	}
+	f.publishSpec(envoy.Spec{Clusters: []envoy.Cluster{bad}, Routes: []envoy.Route{{Prefix: "/v1"}, {Prefix: "/v2"}}})
+	eventually(t, "the new routes", func() bool { return f.askPath("/v2/x", "bad").status == 503 })
+	if rejected := e.Stats(t, "cluster_manager.cds.update_rejected"); !strings.Contains(rejected, "rejected: 1\n") {
+		t.Errorf("it was sent again: %s", rejected)
+	}
+	f.publish(clusterAt(t, "a", one))
+	f.wait()
+	f.want("a", 200, "one")
+}
+
 // An Envoy that connects later gets everything. One whose Tollgate goes and comes
 // back goes on with what it has, and takes what is new.
 func TestFleetComesAndGoes(t *testing.T) {
@@ -304,7 +328,7 @@ func TestFleetComesAndGoes(t *testing.T) {
 	}
 	f.want("a", 200, "one")
 
-	addr := f.config.Server
+	addr := f.config.Servers[0]
 	const touched = "listener_manager.listener_(added|modified)|cluster_manager.cluster_(added|modified|removed)|rds.gateway.config_reload$"
 	before := e.Stats(t, touched)
 	f.stop()
@@ -343,7 +367,7 @@ func TestFleetTellsStrangersNothing(t *testing.T) {
 	server := envoy.NewServer(nil, nil, envoy.ServerOptions{Fleet: f})
 	go func() { _ = server.Serve(l) }() // ends with Stop
 	t.Cleanup(func() { _ = server.Stop(context.Background()) })
-	resources, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Server: l.Addr().String()}, envoy.Spec{})
+	resources, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{l.Addr().String()}}, envoy.Spec{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -158,7 +158,7 @@ func newGate(t testing.TB, upstream http.HandlerFunc, change func(*envoytest.Opt
 	t.Cleanup(g.upstream.Close)
 	g.addr = g.serve(t, "127.0.0.1:0")
 	o := envoytest.Options{
-		Config: envoy.Options{Server: g.addr},
+		Config: envoy.Options{Servers: []string{g.addr}},
 		Spec: envoy.Spec{
 			Clusters: []envoy.Cluster{{Name: "model", Endpoints: []envoy.Endpoint{endpoint(t, g.upstream.URL)}}},
 			Routes:   []envoy.Route{{Prefix: "/v1"}},

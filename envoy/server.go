@@ -38,6 +38,11 @@ type ServerOptions struct {
 	Token     string
 	// Fleet is told its configuration by this server too. Nil: nobody is.
 	Fleet *Fleet
+	// Grace is how long Stop goes on serving after the health service has begun to
+	// say NOT_SERVING, so that whoever asks for health sends its calls to another
+	// replica. DrainGrace is right for Envoys as Build configures them. 0: not at
+	// all, where there is no other replica.
+	Grace time.Duration
 	// Credentials protect the listener. Nil: none, for loopback and sockets.
 	Credentials credentials.TransportCredentials
 	// Logger takes what is worth a person's attention. Nil: slog.Default().
@@ -64,6 +69,7 @@ type Server struct {
 	health *health.Server
 	stats  *Stats
 	fleet  *Fleet // nil: none
+	grace  time.Duration
 
 	stopping sync.Once
 	done     chan struct{} // closed by Stop, for streams that don't end by themselves
@@ -88,7 +94,7 @@ func NewServer(c Checker, s Settler, o ServerOptions) *Server {
 	if o.Credentials != nil {
 		options = append(options, grpc.Creds(o.Credentials))
 	}
-	srv := &Server{grpc: grpc.NewServer(options...), health: health.NewServer(), stats: new(Stats), done: make(chan struct{})}
+	srv := &Server{grpc: grpc.NewServer(options...), health: health.NewServer(), stats: new(Stats), grace: o.Grace, done: make(chan struct{})}
 	authv3.RegisterAuthorizationServer(srv.grpc, &checkServer{checker: c, settler: s, wanted: o.Wanted, routable: o.Routable, stats: srv.stats, log: o.Logger})
 	rlsv3.RegisterRateLimitServiceServer(srv.grpc, &settleServer{settler: s, stats: srv.stats, log: o.Logger})
 	healthv1.RegisterHealthServer(srv.grpc, srv.health)
@@ -117,13 +123,19 @@ func (s *Server) SetReady(ready bool) {
 // Stats returns the counters, which go on counting.
 func (s *Server) Stats() *Stats { return s.stats }
 
-// Stop takes no new calls and waits for those that are running, until ctx ends:
-// then they are cut off and its error is returned.
+// Stop says NOT_SERVING, goes on serving for the grace, then takes no new calls
+// (Envoy brings those that come all the same to another replica) and waits for
+// those that are running. When ctx ends they are cut off and its error is returned,
+// and in the grace that is over. It may be called more than once, and returns when
+// all is over.
 func (s *Server) Stop(ctx context.Context) error {
 	s.health.Shutdown()
+	s.wait(ctx)
+	// These streams would not end by themselves. They end after the grace, so that
+	// Envoy doesn't come back to this replica with them.
 	s.stopping.Do(func() { close(s.done) })
 	if s.fleet != nil {
-		s.fleet.Close() // its streams would not end by themselves
+		s.fleet.Close()
 	}
 	done := make(chan struct{})
 	go func() {
@@ -137,5 +149,18 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.grpc.Stop()
 		<-done
 		return ctx.Err()
+	}
+}
+
+// wait waits for the grace to pass.
+func (s *Server) wait(ctx context.Context) {
+	if s.grace <= 0 {
+		return
+	}
+	grace := time.NewTimer(s.grace)
+	defer grace.Stop()
+	select {
+	case <-grace.C:
+	case <-ctx.Done():
 	}
 }

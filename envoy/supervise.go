@@ -178,17 +178,17 @@ func (s *Supervisor) Admin(ctx context.Context, method, path string) (string, er
 }
 
 // Stop takes no new connections, waits for running requests for at most
-// DrainTimeout or until ctx ends, and ends Envoy; what is left of its requests
-// is settled by it on its way out. When Stop returns the process is gone. It
-// may be called more than once.
+// DrainTimeout or until ctx ends, then cuts off those that are left, waits for their
+// settlements for a moment, and ends Envoy. When Stop returns the process is gone.
+// It may be called more than once.
 func (s *Supervisor) Stop(ctx context.Context) {
 	s.once.Do(func() { close(s.stop) })
 	s.mu.Lock()
 	c := s.child
 	s.mu.Unlock()
-	drainCtx, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
-	c.drain(drainCtx)
-	cancel()
+	if !c.drain(ctx, s.cfg.DrainTimeout) {
+		c.cut(ctx)
+	}
 	c.terminate()
 	<-s.done
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +25,7 @@ import (
 // config is one that starts, with nothing behind it.
 func config(t testing.TB, addr string) []byte {
 	t.Helper()
-	o := envoy.Options{Listen: addr, Server: "127.0.0.1:1"}
+	o := envoy.Options{Listen: addr, Servers: []string{"127.0.0.1:1"}}
 	r, err := envoy.Build(o, envoy.Spec{Routes: []envoy.Route{{Prefix: "/v1"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +178,68 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
+// Streams that don't end in time are cut off, and each is settled before Envoy ends.
+func TestStopSettlesWhatItCutsOff(t *testing.T) {
+	d := newDeployment(t, 1, 0)
+	e := envoytest.Start(t, envoytest.Options{Config: d.config, Live: true, Workers: 4})
+	eventually(t, "the first answer", func() bool { return d.once(http.DefaultClient, false).good() })
+	const streams = 200
+	var opened, ended sync.WaitGroup
+	opened.Add(streams)
+	for range streams {
+		ended.Go(func() {
+			resp, err := http.Get(e.URL + "/v1/long")
+			opened.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+				t.Error("a stream that was cut off looks complete")
+			}
+		})
+		time.Sleep(2 * time.Millisecond) // not the burst is tested
+	}
+	opened.Wait()
+	if open, _ := d.open(); open != streams {
+		t.Fatalf("%d are open", open)
+	}
+	start := time.Now()
+	e.Stop(t.Context())
+	ended.Wait()
+	open, repeated := d.open()
+	t.Logf("Stop took %v", time.Since(start))
+	if open > 0 || repeated > 0 {
+		t.Errorf("of %d streams %d were not settled, %d twice", streams, open, repeated)
+	}
+}
+
+// A cut that was made in a directory is not the next Envoy's.
+func TestCutIsOver(t *testing.T) {
+	d := newDeployment(t, 1, 0)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "cut"), []byte("1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := envoy.Bootstrap(d.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := envoy.Supervise(t.Context(), envoy.SupervisorConfig{
+		Binary: envoytest.Find(t), Dir: dir, Bootstrap: bootstrap, Gateway: d.config.Listen, Workers: 1, Logger: quiet(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop(context.Background())
+	for start := time.Now(); time.Since(start) < time.Second; { // Envoy reads the file four times a second
+		if o := d.once(http.DefaultClient, true); !o.good() {
+			t.Errorf("a stream: %d, %v", o.status, o.err)
+		}
+	}
+}
+
 // helperEnv makes this test binary a program that supervises an Envoy; its
 // value is the gateway's address.
 const helperEnv = "TOLLGATE_TEST_SUPERVISOR"
@@ -188,7 +252,7 @@ func TestMain(m *testing.M) {
 }
 
 func supervisor(addr string) {
-	o := envoy.Options{Listen: addr, Server: "127.0.0.1:1"}
+	o := envoy.Options{Listen: addr, Servers: []string{"127.0.0.1:1"}}
 	r, err := envoy.Build(o, envoy.Spec{Routes: []envoy.Route{{Prefix: "/v1"}}})
 	if err != nil {
 		panic(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -23,14 +24,13 @@ type fleet struct {
 	mu        sync.Mutex      // held for as long as Prepare takes; guards the following
 	latest    int             // counts Prepare and Finish, so that a late removal knows that it is overtaken
 	published *catalog.Tables // what Envoys were sent last; nil: nothing yet
+	removing  *catalog.Tables // what they are sent next, unless overtaken; nil: nothing
 }
 
-func newFleet(s *settings) (*fleet, error) {
-	token, err := s.fleetToken()
-	if err != nil {
-		return nil, err
-	}
-	return &fleet{Fleet: envoy.NewFleet(token), token: token, settings: s, started: time.Now()}, nil
+// newFleet makes a fleet of Envoys that show token, which is the same for all
+// replicas.
+func newFleet(s *settings, token string) *fleet {
+	return &fleet{Fleet: envoy.NewFleet(token), token: token, settings: s, started: time.Now()}
 }
 
 const (
@@ -45,13 +45,20 @@ const (
 )
 
 // Prepare implements proxies. After an error Envoys are sent again what they had.
+// Where no Envoy has to change for it, it doesn't wait for any.
 func (f *fleet) Prepare(ctx context.Context, old, next *catalog.Tables) error {
+	if err := f.settings.credentialsMayTravel(next); err != nil {
+		return err
+	}
+	if sameRouting(old, next) {
+		return nil // what was in force is
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := sleepUntil(ctx, f.started.Add(comeBack)); err != nil {
 		return err
 	}
-	f.latest++
+	f.overtake()
 	before := f.published
 	if err := f.publish(union(old, next)); err != nil {
 		return err
@@ -82,24 +89,38 @@ func sleepUntil(ctx context.Context, t time.Time) error {
 func (f *fleet) Finish(t *catalog.Tables) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.latest++
+	if f.removing != nil && sameRouting(f.removing, t) {
+		return nil // or changes that are none to Envoys would put it off for ever
+	}
+	f.overtake()
 	if f.published == nil {
 		return f.publish(t)
 	}
+	if sameRouting(f.published, t) {
+		return nil
+	}
+	f.removing = t
 	mine := f.latest
 	time.AfterFunc(lastChecks, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.latest == mine {
+			f.removing = nil
 			_ = f.publish(t) // it was published before, with more beside it
 		}
 	})
 	return nil
 }
 
+// overtake calls a removal off that waits. f.mu is held.
+func (f *fleet) overtake() {
+	f.latest++
+	f.removing = nil
+}
+
 // publish makes t's routing what Envoys have. f.mu is held.
 func (f *fleet) publish(t *catalog.Tables) error {
-	r, err := f.settings.resources(t)
+	r, err := f.settings.resources(t, f.token)
 	if err != nil {
 		return err
 	}
@@ -108,6 +129,12 @@ func (f *fleet) publish(t *catalog.Tables) error {
 	}
 	f.published = t
 	return nil
+}
+
+// sameRouting reports whether two catalogs make the same configuration of Envoys,
+// their upstreams' credentials and certificates included.
+func sameRouting(a, b *catalog.Tables) bool {
+	return slices.Equal(a.Settings.TagHeaders, b.Settings.TagHeaders) && reflect.DeepEqual(routing(a), routing(b))
 }
 
 // union is what two catalogs have together, as far as routing goes: next's, and

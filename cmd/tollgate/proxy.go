@@ -22,10 +22,31 @@ import (
 	"tollgate/envoy"
 )
 
-// envoyOptions are what Envoy's configuration needs of the settings.
-func (s *settings) envoyOptions() envoy.Options {
-	return envoy.Options{Listen: s.gateway.value, Server: s.grpc.value}
+// envoyOptions are what Envoy's configuration needs of the settings. token is what
+// Envoy shows.
+func (s *settings) envoyOptions(token string) envoy.Options {
+	o := envoy.Options{Listen: s.gateway.value, Servers: s.servers(), Token: token, RevocationBound: s.bound}
+	// What was decided must not pass later than the bound says, retries included.
+	o.CheckTimeout = min(envoy.DefaultCheckTimeout, s.bound/2)
+	o.LargeCheckTimeout = min(envoy.DefaultLargeCheckTimeout, s.bound/2)
+	return o
 }
+
+// servers are where Envoy finds the replicas: those that --replica-addrs names, or
+// this one.
+func (s *settings) servers() []string {
+	if s.replicas == "" {
+		return []string{s.grpc.value}
+	}
+	list := strings.Split(s.replicas, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}
+
+// fleetTokenFile is in the data directory.
+const fleetTokenFile = "envoy.token"
 
 // fleetToken is what Envoys that get their configuration from this data directory's
 // Tollgate have to show it.
@@ -33,17 +54,7 @@ func (s *settings) fleetToken() (string, error) {
 	if err := os.MkdirAll(s.data, 0o700); err != nil {
 		return "", fmt.Errorf("the data directory: %w", err)
 	}
-	return kept(filepath.Join(s.data, "envoy.token"), func() (string, error) { return rand.Text(), nil })
-}
-
-// liveBootstrap is what an Envoy starts with that gets the rest from us.
-func (s *settings) liveBootstrap() ([]byte, error) {
-	o := s.envoyOptions()
-	var err error
-	if o.Token, err = s.fleetToken(); err != nil {
-		return nil, err
-	}
-	return envoy.Bootstrap(o)
+	return kept(filepath.Join(s.data, fleetTokenFile), func() (string, error) { return rand.Text(), nil })
 }
 
 // routable reports whether our own Envoy has a cluster: it has those that a catalog
@@ -126,36 +137,36 @@ func cluster(name string, upstreams []catalog.Upstream) envoy.Cluster {
 }
 
 // resources are Envoy's configuration for a catalog.
-func (s *settings) resources(t *catalog.Tables) (*envoy.Resources, error) {
-	if err := credentialsMayTravel(s.grpc.value, t); err != nil {
+func (s *settings) resources(t *catalog.Tables, token string) (*envoy.Resources, error) {
+	if err := s.credentialsMayTravel(t); err != nil {
 		return nil, err
 	}
-	o := s.envoyOptions()
-	var err error
-	if o.Token, err = s.fleetToken(); err != nil {
-		return nil, err
-	}
+	o := s.envoyOptions(token)
 	o.Headers = append(dialect.WantedHeaders(), t.Settings.TagHeaders...)
 	return envoy.Build(o, routing(t))
 }
 
-// credentialsMayTravel refuses to send an upstream's credential to Envoy, with its
-// configuration or in a Check's answer, over anything but loopback.
-func credentialsMayTravel(grpc string, t *catalog.Tables) error {
-	host, _, err := net.SplitHostPort(grpc)
-	if err != nil {
-		return fmt.Errorf("the gRPC address: %w", err)
-	}
-	if addr, err := netip.ParseAddr(host); err == nil && addr.IsLoopback() || host == "localhost" {
+// credentialsMayTravel refuses to send an upstream's credential from this replica or
+// another one to Envoy, with its configuration or in a Check's answer, over anything
+// but loopback.
+func (s *settings) credentialsMayTravel(t *catalog.Tables) error {
+	if !slices.ContainsFunc(append(s.servers(), first(s.grpc.value, "localhost:0")), leavesMachine) {
 		return nil
 	}
 	for _, m := range t.Models {
 		if m.Credential != nil {
 			return fmt.Errorf("model %q has a credential, which Tollgate sends to Envoy: that must not leave the machine in clear text; "+
-				"let --grpc-addr be a loopback address", m.ID)
+				"let --grpc-addr and --replica-addrs be loopback addresses", m.ID)
 		}
 	}
 	return nil
+}
+
+// leavesMachine reports whether what is sent to an address may pass by others.
+func leavesMachine(server string) bool {
+	host, _, err := net.SplitHostPort(server)
+	addr, notIP := netip.ParseAddr(host)
+	return err != nil || host != "localhost" && (notIP != nil || !addr.IsLoopback())
 }
 
 // credentialsStand looks whether an Envoy that reads the models' credentials by
@@ -189,13 +200,17 @@ func (n *node) startProxy(ctx context.Context) error {
 	if binary.Warning != "" {
 		n.log.Warn(binary.Warning)
 	}
-	config, err := n.settings.liveBootstrap()
+	config, err := envoy.Bootstrap(n.settings.envoyOptions(n.fleet.token))
 	if err != nil {
 		return err
 	}
 	// Whatever was open when this process started was carried by an Envoy that
 	// died with the process before: nobody will settle it.
-	n.abandon(n.ledger.Open(time.Time{}))
+	if err := n.reconcile(); err != nil {
+		n.log.Warn("what was open before this start stays open until it is known what other replicas closed", "error", err)
+	} else {
+		n.abandon(n.ledger.Open(time.Time{}))
+	}
 	supervisor, err := envoy.Supervise(ctx, envoy.SupervisorConfig{
 		Binary: binary.Path, Dir: filepath.Join(n.settings.data, "envoy"), Bootstrap: config, Gateway: n.settings.gateway.value,
 		OnExit: n.proxyDied, Logger: n.log,
@@ -260,11 +275,16 @@ func (s *settings) printBootstrap(ctx context.Context, static bool) ([]byte, err
 		}
 	}
 	s.gateway.value = first(s.gateway.value, defaultGateway)
-	if s.grpc.value == "" {
-		return nil, fmt.Errorf("where Envoy finds Tollgate isn't known: set TOLLGATE_GRPC_ADDR for it and for tollgate serve, or start that first with --data %s", s.data)
+	if s.grpc.value == "" && s.replicas == "" {
+		return nil, fmt.Errorf("where Envoy finds Tollgate isn't known: set TOLLGATE_GRPC_ADDR for it and for tollgate serve (TOLLGATE_REPLICA_ADDRS for several of them), or start that first with --data %s", s.data)
 	}
+	token, err := s.fleetToken()
+	if err != nil {
+		return nil, err
+	}
+	options := s.envoyOptions(token)
 	if !static {
-		return s.liveBootstrap()
+		return envoy.Bootstrap(options)
 	}
 	c, err := s.currentCatalog(ctx, running.API != "")
 	if err != nil {
@@ -277,11 +297,11 @@ func (s *settings) printBootstrap(ctx context.Context, static bool) ([]byte, err
 	if err := credentialsStand(tables); err != nil {
 		return nil, err
 	}
-	resources, err := s.resources(tables)
+	resources, err := s.resources(tables, token)
 	if err != nil {
 		return nil, err
 	}
-	return envoy.StaticBootstrap(s.envoyOptions(), resources)
+	return envoy.StaticBootstrap(options, resources)
 }
 
 // currentCatalog is the running Tollgate's, or the file's where none runs.

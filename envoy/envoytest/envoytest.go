@@ -36,8 +36,8 @@ type Options struct {
 	Spec   envoy.Spec
 	// Change, if not nil, may alter the resources before Envoy starts with them.
 	Change func(*envoy.Resources)
-	// Live makes Envoy get everything from the Fleet of the server at
-	// Config.Server; Spec and Change are not used. It must have been published
+	// Live makes Envoy get everything from the Fleet of a server at
+	// Config.Servers; Spec and Change are not used. It must have been published
 	// for Config.Listen.
 	Live bool
 	// Workers is the number of Envoy's worker threads. 0: 2.
