@@ -21,11 +21,14 @@ type Config struct{ bucket *bucket }
 // default, less room for the headers of a compare-and-set.
 const MaxDocument = 1<<20 - 4<<10
 
+const configBucket = "TOLLGATE_CONFIG"
+
 // OpenConfig opens the documents, and makes the bucket where there is none.
-// replicas is how many servers of a cluster hold them; 0 means 1.
+// replicas is how many servers of a cluster hold them; 0 means 3, or 1 on a
+// server that is in no cluster.
 func OpenConfig(ctx context.Context, nc *nats.Conn, replicas int) (*Config, error) {
 	b, err := openBucket(ctx, nc, jetstream.KeyValueConfig{
-		Bucket:      "TOLLGATE_CONFIG",
+		Bucket:      configBucket,
 		Description: "Tollgate's documents.",
 		History:     1,
 		Storage:     jetstream.FileStorage,

@@ -17,9 +17,10 @@ import (
 	"tollgate/events/natsd"
 )
 
-// Consumers are programs outside that read usage events from the embedded
-// server, each through a durable consumer that only it may use. It can pull,
-// acknowledge, and ask for that consumer's state, and nothing else.
+// Consumers are programs outside that read usage events, each through a durable
+// consumer that only it may use. It can pull, acknowledge, and ask for that
+// consumer's state, and nothing else. The embedded server lets it in at once; a
+// NATS of the operator's has to be told, see Credential.ServerConfig.
 //
 // All methods are safe for concurrent use. Their errors wrap ErrNotFound,
 // ErrConflict and ErrUnavailable.
@@ -46,10 +47,16 @@ func (c Consumer) Subjects() []string { return consumerSubjects(c.Workspace) }
 // Credential is all that a consumer needs. It is told once.
 type Credential struct {
 	Name     string
-	Password string
+	Password string // on the embedded server
 	// Addr is the server's host:port, URL the same with name and password, ready
-	// for a client library's connect.
+	// for a client library's connect. On a NATS of the operator's, Addr is empty
+	// and URL has all servers that are known, without a user.
 	Addr, URL string
+	// Seed is the nkey seed that the consumer connects with to a NATS of the
+	// operator's. It may do so once ServerConfig is in the servers' configuration,
+	// among the accounts, and that was reloaded: twice, because nats-server 2.15
+	// subscribes the imports of an account in a reload only if it was there before.
+	Seed, ServerConfig string
 	// Stream and Durable are what to bind a pull subscription to.
 	Stream, Durable string
 	// Subjects are what the durable delivers.
@@ -69,13 +76,14 @@ type storedConsumers struct {
 type storedConsumer struct {
 	Name         string    `json:"name"`
 	Workspace    string    `json:"workspace,omitempty"`
-	PasswordHash string    `json:"passwordHash"` // bcrypt
+	PasswordHash string    `json:"passwordHash,omitempty"` // bcrypt; embedded
 	CreatedAt    time.Time `json:"createdAt"`
 }
 
 // OpenConsumers lets the consumers in again that were created before. server is
-// nil where NATS is not embedded; then, and where the server does not listen,
-// consumers are kept but nobody is let in.
+// nil where NATS is not embedded: then config and usage must be of a connection
+// with adminPermissions. Where the embedded server does not listen, consumers are
+// kept but nobody is let in.
 func OpenConsumers(ctx context.Context, server *natsd.Server, config *Config, usage *Usage) (*Consumers, error) {
 	c := &Consumers{server: server, config: config, usage: usage}
 	doc, _, err := c.load(ctx)
@@ -88,23 +96,13 @@ func OpenConsumers(ctx context.Context, server *natsd.Server, config *Config, us
 	return c, nil
 }
 
-func (c *Consumers) listening() error {
-	if c.server == nil {
-		return errors.New("NATS is not embedded: make users with the means of that cluster")
-	}
-	if c.server.Addr() == "" {
-		return natsd.ErrNotListening
-	}
-	return nil
-}
-
 // Create makes a consumer of a workspace's events, or of all where workspace is
 // "", and lets it in. name is [a-z0-9-]{1,63}. The error wraps ErrConflict where
 // there is one of that name, and natsd.ErrNotListening where the server takes no
 // connections from outside.
 func (c *Consumers) Create(ctx context.Context, name, workspace string) (Credential, error) {
-	if err := c.listening(); err != nil {
-		return Credential{}, err
+	if c.server != nil && c.server.Addr() == "" {
+		return Credential{}, natsd.ErrNotListening
 	}
 	if err := checkID("consumer", name); err != nil {
 		return Credential{}, err
@@ -113,11 +111,6 @@ func (c *Consumers) Create(ctx context.Context, name, workspace string) (Credent
 		if err := checkID("workspace", workspace); err != nil {
 			return Credential{}, err
 		}
-	}
-	password := rand.Text()
-	hash, err := natsd.HashPassword(password)
-	if err != nil {
-		return Credential{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,16 +122,20 @@ func (c *Consumers) Create(ctx context.Context, name, workspace string) (Credent
 	if there {
 		return Credential{}, fmt.Errorf("%w: there is a consumer %s already: delete it first, or choose another name", ErrConflict, name)
 	}
+	cred, hash, err := c.credential(name)
+	if err != nil {
+		return Credential{}, err
+	}
+	cred.Subjects = consumerSubjects(workspace)
 	// The durable first: alone it opens nothing, and Create may be repeated.
-	subjects := consumerSubjects(workspace)
 	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
 	defer cancel()
 	if err := c.deleteDurable(ctx, name); err != nil { // left by a Create or Delete that failed half-way
 		return Credential{}, err
 	}
 	if _, err := c.usage.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:        name,
-		FilterSubjects: subjects,
+		Durable:        cred.Durable,
+		FilterSubjects: cred.Subjects,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 		AckPolicy:      jetstream.AckExplicitPolicy,
 	}); err != nil {
@@ -150,6 +147,19 @@ func (c *Consumers) Create(ctx context.Context, name, workspace string) (Credent
 	if err := c.store(ctx, doc, revision); err != nil {
 		return Credential{}, err
 	}
+	return cred, nil
+}
+
+// credential makes a consumer's, and the hash of its password where it has one.
+func (c *Consumers) credential(name string) (cred Credential, hash string, err error) {
+	if c.server == nil {
+		cred, err = externalCredential(c.usage.js.Conn(), name)
+		return cred, "", err
+	}
+	password := rand.Text()
+	if hash, err = natsd.HashPassword(password); err != nil {
+		return Credential{}, "", err
+	}
 	addr := c.server.Addr()
 	return Credential{
 		Name:     name,
@@ -158,8 +168,7 @@ func (c *Consumers) Create(ctx context.Context, name, workspace string) (Credent
 		URL:      (&url.URL{Scheme: "nats", User: url.UserPassword(name, password), Host: addr}).String(),
 		Stream:   UsageStream,
 		Durable:  name,
-		Subjects: subjects,
-	}, nil
+	}, hash, nil
 }
 
 // consumerSubjects filter the stream for a workspace. Each is whole up to the
@@ -172,7 +181,8 @@ func consumerSubjects(workspace string) []string {
 	return []string{TypeUsage + "." + workspace + ".>", "tollgate.usage.adjusted.v1." + workspace + ".>"}
 }
 
-// Delete cuts a consumer off and forgets what it has read.
+// Delete cuts a consumer off and forgets what it has read. On a NATS of the
+// operator's its account may then be taken out of the servers' configuration.
 func (c *Consumers) Delete(ctx context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,12 +201,22 @@ func (c *Consumers) Delete(ctx context.Context, name string) error {
 	return c.deleteDurable(ctx, name)
 }
 
+// deleteDurable deletes what durables a consumer has: none is fine.
 func (c *Consumers) deleteDurable(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	err := c.usage.stream.DeleteConsumer(ctx, name)
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("%w: deleting the durable consumer %s: %w", ErrUnavailable, name, err)
+	durables := []string{name}
+	if c.server == nil {
+		var err error
+		if durables, err = c.externalDurables(ctx, name); err != nil {
+			return fmt.Errorf("%w: the durables of the consumer %s: %w", ErrUnavailable, name, err)
+		}
+	}
+	for _, durable := range durables {
+		err := c.usage.stream.DeleteConsumer(ctx, durable)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("%w: deleting the durable consumer %s: %w", ErrUnavailable, name, err)
+		}
 	}
 	return nil
 }

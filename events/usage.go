@@ -15,9 +15,11 @@ const UsageStream = "TOLLGATE_USAGE"
 
 // UsageConfig is what the stream of usage events needs.
 type UsageConfig struct {
-	// Replicas is how many servers of a cluster hold each event. Zero: 1.
+	// Replicas is how many servers of a cluster hold each event. Zero: 3, or 1 on
+	// a server that is in no cluster.
 	Replicas int
-	// MaxAge is how long an event is kept, read or not. Zero: 90 days.
+	// MaxAge is how long an event is kept, read or not. Zero: 90 days. Like
+	// Replicas and MaxBytes it is for a stream that has to be made.
 	MaxAge time.Duration
 	// MaxBytes bounds the stream. When it is full, new events are refused and
 	// wait with their publisher until old ones have passed MaxAge. It should be
@@ -28,13 +30,17 @@ type UsageConfig struct {
 	// when a disk's last room is for keys; events then wait with their
 	// publisher. It must not block. Nil: never.
 	Hold func() error
+	// Replica is whose events are published, for their Position. "": theirs is not
+	// told.
+	Replica string
 }
 
 // Usage is the stream of usage events. All methods are safe for concurrent use.
 type Usage struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
-	hold   func() error
+	js      jetstream.JetStream
+	stream  jetstream.Stream
+	hold    func() error
+	replica string
 }
 
 // duplicateWindow is how long the stream recognises an event that it has. The
@@ -42,8 +48,8 @@ type Usage struct {
 // by source and id in any case.
 const duplicateWindow = 10 * time.Minute
 
-// OpenUsage opens the stream, makes it where there is none, and gives it the
-// configuration.
+// OpenUsage opens the stream, and makes it where there is none. One that is there
+// stays as it is.
 func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, error) {
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = 90 * 24 * time.Hour
@@ -58,23 +64,27 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
 	defer cancel()
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	stream, err := openStream(ctx, nc, js, jetstream.StreamConfig{
 		Name:        UsageStream,
 		Description: "Tollgate's usage events, one per admission.",
 		Subjects:    []string{"tollgate.usage.>"},
 		Storage:     jetstream.FileStorage,
-		Replicas:    max(1, cfg.Replicas),
+		Replicas:    cfg.Replicas,
 		MaxAge:      cfg.MaxAge,
 		MaxBytes:    cfg.MaxBytes,
 		Discard:     jetstream.DiscardNew,
 		Duplicates:  min(duplicateWindow, cfg.MaxAge),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the stream %s: %w", UsageStream, err)
+		return nil, err
 	}
-	return &Usage{js, stream, cfg.Hold}, nil
+	if is := stream.CachedInfo().Config; is.Duplicates < min(duplicateWindow, cmp.Or(is.MaxAge, duplicateWindow)) {
+		return nil, fmt.Errorf("the stream %s recognises an event that it has for %v only, so events could be counted twice: set its duplicate window to %v",
+			UsageStream, is.Duplicates, duplicateWindow)
+	}
+	return &Usage{js, stream, cfg.Hold, cfg.Replica}, nil
 }
 
 // Outgoing is an event on its way into the stream.
@@ -82,6 +92,12 @@ type Outgoing struct {
 	Subject string // see Subject
 	MsgID   string // see MsgID; fixed when the event is recorded, so that a repetition is recognised
 	Payload []byte // the event's JSON form
+	// Epoch and Seq are where it stands in this replica's journal, see Position;
+	// zero: not told.
+	Epoch, Seq uint64
+	// Contested: another replica may publish an event of the same MsgID. Then one
+	// that is there already does not count as stored: the error is errContested.
+	Contested bool
 }
 
 // inFlight is how many events of a batch are under way at once.
@@ -96,30 +112,37 @@ func (u *Usage) PublishBatch(ctx context.Context, batch []Outgoing) []error {
 	futures := make([]jetstream.PubAckFuture, len(batch))
 	for i, m := range batch {
 		if i >= inFlight {
-			errs[i-inFlight] = settled(ctx, futures[i-inFlight], errs[i-inFlight])
+			errs[i-inFlight] = settled(ctx, &batch[i-inFlight], futures[i-inFlight], errs[i-inFlight])
 		}
 		if errs[i] = cmp.Or(ctx.Err(), u.hold()); errs[i] != nil {
 			continue
 		}
+		header := nats.Header{"Content-Type": {ContentType}}
+		if at := (Position{u.replica, m.Epoch, m.Seq}); at.Known() {
+			header[PositionHeader] = []string{at.String()}
+		}
 		futures[i], errs[i] = u.js.PublishMsgAsync(&nats.Msg{
 			Subject: m.Subject,
-			Header:  nats.Header{"Content-Type": {ContentType}},
+			Header:  header,
 			Data:    m.Payload,
 		}, jetstream.WithMsgID(m.MsgID), jetstream.WithExpectStream(UsageStream))
 	}
 	for i := max(0, len(batch)-inFlight); i < len(batch); i++ {
-		errs[i] = settled(ctx, futures[i], errs[i])
+		errs[i] = settled(ctx, &batch[i], futures[i], errs[i])
 	}
 	return errs
 }
 
 // settled waits for an event's acknowledgement, unless it was never sent.
-func settled(ctx context.Context, f jetstream.PubAckFuture, sent error) error {
+func settled(ctx context.Context, m *Outgoing, f jetstream.PubAckFuture, sent error) error {
 	if sent != nil {
 		return sent
 	}
 	select {
-	case <-f.Ok():
+	case ack := <-f.Ok():
+		if ack.Duplicate && m.Contested {
+			return errContested
+		}
 		return nil
 	case err := <-f.Err():
 		return err
