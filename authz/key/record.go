@@ -67,10 +67,13 @@ const (
 	Revoked Status = "revoked"
 )
 
-// Secret is one secret of a key. A key has one, and two while it is rotated.
+// Secret is one secret of a key. A key has one, and two once it was rotated.
 type Secret struct {
+	// Number tells the secrets of a key apart; the first one is 1. A record that
+	// was stored before there was rotation says 0 of its only one.
+	Number    int        `json:"n,omitzero"`
 	Digest    Digest     `json:"digest"`
-	Prefix    string     `json:"prefix"` // the part that may be shown
+	Prefix    string     `json:"prefix"` // the part that may be shown; "": nothing may, of an imported one
 	CreatedAt time.Time  `json:"createdAt"`
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"` // end of the grace period; nil: lives as long as the key
 	RevokedAt *time.Time `json:"revokedAt,omitempty"`
@@ -110,7 +113,8 @@ type Record struct {
 	Actions     []Action          `json:"actions"`
 	Models      []string          `json:"models,omitzero"` // exact ids or prefix/*; nil: all; empty: none
 	Limits      Limits            `json:"limits,omitzero"`
-	Budget      *Budget           `json:"budget,omitempty"` // not changed in place; nil: none
+	Budget      *Budget           `json:"budget,omitempty"`     // not changed in place; nil: none
+	Generation  string            `json:"generation,omitempty"` // of the workspace or user it was made for, see catalog.Tables.Owner
 	Environment string            `json:"environment,omitempty"`
 	ExternalID  string            `json:"externalId,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
@@ -138,8 +142,7 @@ func (r *Record) Secret(d Digest) int {
 // secret with digest d.
 func (r *Record) Valid(d Digest, now time.Time) bool {
 	i := r.Secret(d)
-	return i >= 0 && r.Status == Active && !past(r.ExpiresAt, now) &&
-		r.Secrets[i].RevokedAt == nil && !past(r.Secrets[i].ExpiresAt, now)
+	return i >= 0 && r.Status == Active && !past(r.ExpiresAt, now) && r.Secrets[i].live(now)
 }
 
 func past(t *time.Time, now time.Time) bool { return t != nil && !now.Before(*t) }

@@ -27,6 +27,10 @@ const (
 type caller struct {
 	rec    *key.Record // nil for the operator
 	member bool        // it is a personal key, of a user who is no admin
+	// bounds is rec or, where a secret in its grace period was presented, rec as
+	// if it ended with it: what is given on to other keys must not outlive the
+	// secret that gave it.
+	bounds *key.Record
 }
 
 func (c *caller) operator() bool { return c.rec == nil }
@@ -81,24 +85,30 @@ func (a *api) authenticate(ctx context.Context, secret string) (*caller, error) 
 	case err != nil || !rec.Valid(digest, a.Now()):
 		return nil, errUnauthorized
 	}
-	tables := a.Tables()
-	ws := tables.Workspaces[rec.Workspace]
+	a.Used(rec.ID, rec.Secrets[rec.Secret(digest)].Number, a.Now())
+	ws, user, exists := a.Tables().Owner(rec)
 	switch {
-	case ws == nil:
+	case !exists:
 		return nil, errUnauthorized
 	case ws.Suspended:
 		return nil, refuse(http.StatusForbidden, "The workspace is suspended; ask who runs this service")
 	case rec.Kind != key.Personal:
-		return &caller{rec: rec}, nil
+		return &caller{rec: rec, bounds: bounds(rec, digest)}, nil
 	}
-	user := tables.User(rec.Workspace, rec.User)
-	switch {
-	case user == nil:
-		return nil, errUnauthorized
-	case user.Suspended:
+	if user.Suspended {
 		return nil, refuse(http.StatusForbidden, "The user is suspended; ask an admin of the workspace")
 	}
-	return &caller{rec: rec, member: user.Role != catalog.Admin}, nil
+	return &caller{rec: rec, member: user.Role != catalog.Admin, bounds: bounds(rec, digest)}, nil
+}
+
+func bounds(rec *key.Record, presented key.Digest) *key.Record {
+	i := rec.Secret(presented)
+	if i < 0 || !later(rec.ExpiresAt, rec.Secrets[i].ExpiresAt) {
+		return rec
+	}
+	b := rec.Clone()
+	b.ExpiresAt = rec.Secrets[i].ExpiresAt
+	return b
 }
 
 // credential takes the presented key out of a request, by the rules that hold
@@ -125,7 +135,12 @@ func credential(r *http.Request) (string, error) {
 // lower are the names of headers as package dialect has them.
 var lower = map[string]string{"Authorization": "authorization", "X-Api-Key": "x-api-key", "Api-Key": "api-key"}
 
-// sees reports whether a key exists as far as the caller is concerned.
+// sees reports whether a key exists as far as the caller is concerned. A member
+// sees the keys of its own user; a key that is limited to some models, keys that
+// open none beside these. Otherwise a key that may manage sees all keys of its
+// workspace and may revoke them, also those that may do more than itself: taking
+// away is safe. What would give it more (a change, a rotation, which shows a
+// secret) is refused by exceeds.
 func (c *caller) sees(rec *key.Record) bool {
 	switch {
 	case rec.Status != key.Active:
@@ -135,7 +150,10 @@ func (c *caller) sees(rec *key.Record) bool {
 	case rec.Workspace != c.rec.Workspace:
 		return false
 	}
-	return !c.member || rec.Kind == key.Personal && rec.User == c.rec.User
+	if c.member && (rec.Kind != key.Personal || rec.User != c.rec.User) {
+		return false
+	}
+	return coversAll(c.rec.Models, rec.Models)
 }
 
 // workspace is the one that a request is about: the key's own; for the operator

@@ -20,8 +20,11 @@ type Catalog interface {
 	// missing environment variable, in words for the operator.
 	Check(*catalog.Catalog) error
 	// Store stores a catalog if the revision in the store is still expect, and
-	// returns the new revision once the catalog is in force.
+	// returns the new revision once the catalog is in force at this replica.
 	Store(ctx context.Context, c *catalog.Catalog, expect uint64) (uint64, error)
+	// Wait waits, for as long as ctx allows, until no replica goes by a catalog
+	// older than a revision, and says which do not.
+	Wait(ctx context.Context, revision uint64) Propagation
 	// Refresh reads again what the stored catalog only names, such as a file with
 	// a credential, and returns once that is in force.
 	Refresh(ctx context.Context) error
@@ -87,6 +90,9 @@ func (a *api) applyCatalog(ctx context.Context, c *call, text raw) (Applied, err
 			}
 			return refuse(http.StatusBadRequest, "%s", strings.TrimSpace(err.Error()))
 		}
+		before, after := done.values(stored)
+		c.was("catalog", "", "", before)
+		c.is("catalog", "", "", after)
 		*stored = done.Catalog
 		return nil
 	}
@@ -99,6 +105,7 @@ func (a *api) applyCatalog(ctx context.Context, c *call, text raw) (Applied, err
 	}
 	switch {
 	case dryRun:
+		c.note.silent = true
 	case len(done.changes) == 0:
 		err = a.Catalog.Refresh(ctx)
 	default:

@@ -55,32 +55,10 @@ type Answer[T any] struct {
 	Raw   []byte // the body, nil where there is none
 	// Next is the query of the next page, nil on the last one.
 	Next url.Values
-}
-
-// CreateKey makes a key. Only this answer has its secret.
-func (c *Client) CreateKey(ctx context.Context, req KeyRequest) (Answer[CreatedKey], error) {
-	return ask[CreatedKey](ctx, c, http.MethodPost, "/api/v1/api-keys", nil, req)
-}
-
-// ListKeys reads a page of keys; query has workspace, cursor and limit.
-func (c *Client) ListKeys(ctx context.Context, query url.Values) (Answer[[]Key], error) {
-	return ask[[]Key](ctx, c, http.MethodGet, "/api/v1/api-keys", query, nil)
-}
-
-// Key shows a key. workspace may be "" where there is only one.
-func (c *Client) Key(ctx context.Context, workspace, id string) (Answer[Key], error) {
-	return ask[Key](ctx, c, http.MethodGet, keyPath(id), inWorkspace(workspace), nil)
-}
-
-// UpdateKey changes a key.
-func (c *Client) UpdateKey(ctx context.Context, workspace, id string, fields KeyFields) (Answer[Key], error) {
-	return ask[Key](ctx, c, http.MethodPatch, keyPath(id), inWorkspace(workspace), fields)
-}
-
-// RevokeKey revokes a key: when it returns nil, the key opens nothing.
-func (c *Client) RevokeKey(ctx context.Context, workspace, id string) error {
-	_, err := ask[none](ctx, c, http.MethodDelete, keyPath(id), inWorkspace(workspace), nil)
-	return err
+	// ETag is what to send as If-Match, "" where the answer has none.
+	ETag string
+	// Reach is how far a change has come.
+	Reach Reach
 }
 
 // Events reads stored usage events; query has after or since, limit and wait.
@@ -130,18 +108,12 @@ func (c *Client) Apply(ctx context.Context, text []byte, query url.Values) (Answ
 	return ask[Applied](ctx, c, http.MethodPut, "/api/v1/catalog", query, raw(text))
 }
 
-func keyPath(id string) string { return "/api/v1/api-keys/" + url.PathEscape(id) }
-
-func inWorkspace(id string) url.Values {
-	if id == "" {
-		return nil
-	}
-	return url.Values{"workspace": {id}}
-}
+// header is a header of a request; an empty one is not sent.
+type header struct{ name, value string }
 
 // ask calls the API once; a body that is not raw is sent as JSON. It does not
 // try again: a creation might happen twice.
-func ask[T any](ctx context.Context, c *Client, method, path string, query url.Values, body any) (a Answer[T], err error) {
+func ask[T any](ctx context.Context, c *Client, method, path string, query url.Values, body any, headers ...header) (a Answer[T], err error) {
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -160,6 +132,11 @@ func ask[T any](ctx context.Context, c *Client, method, path string, query url.V
 	if err != nil {
 		return a, err
 	}
+	for _, h := range headers {
+		if h.value != "" {
+			req.Header.Set(h.name, h.value)
+		}
+	}
 	req.Header.Set("Authorization", "Bearer "+c.key)
 	if len(content) > 0 {
 		req.Header.Set("Content-Type", media)
@@ -176,7 +153,7 @@ func ask[T any](ctx context.Context, c *Client, method, path string, query url.V
 	if resp.StatusCode >= 300 {
 		return a, failure(c.base, resp, a.Raw)
 	}
-	a.Next = next(resp.Header.Get("Link"))
+	a.Next, a.ETag, a.Reach = next(resp.Header.Get("Link")), resp.Header.Get("ETag"), readReach(resp.Header)
 	if len(a.Raw) == 0 {
 		a.Raw = nil
 		return a, nil

@@ -26,15 +26,18 @@ type Consumer struct {
 }
 
 // Credential is the answer to the creation of a consumer: all that the program
-// outside needs, and the one place where the password stands.
+// outside needs, and the one place where the password, or the seed, stands.
 type Credential struct {
 	Name     string   `json:"name"`
 	URL      string   `json:"url" doc:"Where NATS listens: nats://host:port"`
 	User     string   `json:"user"`
-	Password string   `json:"password" doc:"It is in this answer only"`
+	Password string   `json:"password" doc:"It is in this answer only; empty where NATS is not embedded"`
 	Stream   string   `json:"stream"`
 	Durable  string   `json:"durable" doc:"The pull consumer to bind to"`
 	Subjects []string `json:"subjects" doc:"What it gets"`
+	// Where NATS is the operator's, which Tollgate can't add users to.
+	Seed         string `json:"seed,omitzero" doc:"The nkey seed to connect with, in place of user and password; it is in this answer only"`
+	ServerConfig string `json:"serverConfig,omitzero" doc:"The account to put into the configuration of the nats-servers, which lets the seed in"`
 }
 
 // Consumers makes credentials for outside consumers. All methods may block on

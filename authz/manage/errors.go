@@ -18,6 +18,9 @@ type Error struct {
 	Status        int    `json:"statusCode"`
 	StatusMessage string `json:"statusMessage"` // the status in words
 	Message       string `json:"message"`       // what is wrong, and what to do
+	ID            string `json:"id,omitzero"`   // of a conflict: what is there already
+
+	location string // the same as a path; "": none
 }
 
 // Error is the message, which stands for itself.
@@ -31,10 +34,14 @@ var errUnauthorized = refuse(http.StatusUnauthorized, "Invalid or missing API ke
 // somebody else's.
 var errNoKey = refuse(http.StatusNotFound, "There is no such API key")
 
+// errNoSecret is the answer for a secret that a key never had and for one that is
+// dead already.
+var errNoSecret = refuse(http.StatusNotFound, "The key has no such secret, or it is dead already")
+
 var errNoEndpoint = refuse(http.StatusNotFound, "There is no such endpoint; GET /openapi.json lists them all")
 
 func refuse(status int, format string, args ...any) *Error {
-	return &Error{status, http.StatusText(status), fmt.Sprintf(format, args...)}
+	return &Error{Status: status, StatusMessage: http.StatusText(status), Message: fmt.Sprintf(format, args...)}
 }
 
 // invalid says what is wrong with a field of the request.
@@ -51,6 +58,10 @@ func errorFor(err error) *Error {
 	switch {
 	case errors.Is(err, key.ErrNotFound):
 		return errNoKey
+	case errors.Is(err, key.ErrNoSecret):
+		return errNoSecret
+	case errors.Is(err, key.ErrLastSecret):
+		return refuse(http.StatusConflict, "Nothing else opens this key: rotate it first, or revoke the key")
 	case errors.Is(err, key.ErrConflict):
 		return refuse(http.StatusConflict, "Somebody else changed this at the same time; look at it and try again")
 	case errors.Is(err, key.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
@@ -90,6 +101,9 @@ func writeError(w http.ResponseWriter, e *Error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
+	}
+	if e.location != "" {
+		h.Set("Location", e.location)
 	}
 	h.Set("Content-Type", "application/json")
 	w.WriteHeader(e.Status)

@@ -78,6 +78,23 @@ func more(field, format string, args ...any) error {
 	return refuse(http.StatusForbidden, "%s. A key can't give more than it has; use one that has it", e.Message)
 }
 
+// coversAll reports whether a list of models (nil: all) opens every model that
+// another one opens.
+func coversAll(patterns, others []string) bool {
+	if patterns == nil {
+		return true
+	}
+	if others == nil {
+		return covers(patterns, "*")
+	}
+	for _, m := range others {
+		if !covers(patterns, m) {
+			return false
+		}
+	}
+	return true
+}
+
 // covers reports whether every model that pattern opens is opened by patterns.
 func covers(patterns []string, pattern string) bool {
 	for _, p := range patterns {

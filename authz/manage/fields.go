@@ -20,6 +20,7 @@ const (
 	maxLabels = 32
 	maxModels = 256
 	maxLimit  = 1_000_000_000_000
+	maxPrefix = 16 // characters of an imported key that may be shown
 )
 
 // KeyRequest is the body of the creation of a key. Everything is optional.
@@ -27,7 +28,13 @@ type KeyRequest struct {
 	Kind      *key.Kind `json:"kind,omitzero" enum:"personal,workspace" doc:"Without it, a user makes it a personal key"`
 	Workspace *string   `json:"workspace,omitzero" doc:"For the operator; where there is one workspace it is the default"`
 	User      *string   `json:"user,omitzero" doc:"Whose personal key it is"`
+	// SHA256 and Prefix are of a key that is imported.
+	SHA256 *key.Digest `json:"sha256,omitzero" doc:"Imports a key that callers have already: the SHA-256 of the whole of it, 64 hexadecimal digits"`
+	Prefix *string     `json:"prefix,omitzero" doc:"Of an imported key: the part of it that may be shown, its first 1 to 16 characters"`
 	KeyFields
+
+	// IdempotencyKey is the header of that name, not part of the body.
+	IdempotencyKey string `json:"-"`
 }
 
 // KeyFields are the fields of a key that a request may set. In a change, what

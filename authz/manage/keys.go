@@ -2,12 +2,13 @@ package manage
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/key"
 )
 
@@ -17,29 +18,25 @@ const (
 	maxPageSize = 1000
 )
 
-// tries is how often a change of a key starts anew because somebody else
-// changed the key at the same time.
-const tries = 8
-
-// writeTimeout bounds a write that goes on when its client has gone.
-const writeTimeout = 20 * time.Second
+const keysPath = "/api/v1/api-keys"
 
 func (a *api) keyRoutes() {
-	const keys, one = "/api/v1/api-keys", "/api/v1/api-keys/{id}"
+	const one = keysPath + "/{id}"
 	workspace := param{"workspace", "For the operator; where there is one workspace it is the default"}
 	handle(a, route{
 		method: http.MethodGet, path: "/api/v1/auth/me", who: anyKey, status: http.StatusOK,
 		summary: "The user whose key is presented",
 	}, a.me)
 	handle(a, route{
-		method: http.MethodGet, path: keys, who: managers, status: http.StatusOK,
-		summary: "Lists keys",
+		method: http.MethodGet, path: keysPath, who: managers, status: http.StatusOK,
+		summary: "Lists keys, oldest first",
 		query: []param{workspace, {"cursor", "Where to go on, from the Link header"},
 			{"limit", "Keys on a page, 1 to " + strconv.Itoa(maxPageSize)}},
 	}, a.listKeys)
 	handle(a, route{
-		method: http.MethodPost, path: keys, who: managers, status: http.StatusCreated,
-		summary: "Makes a key", query: []param{workspace},
+		method: http.MethodPost, path: keysPath, who: managers, status: http.StatusCreated,
+		summary: "Makes a key, or imports one by its SHA-256", query: []param{workspace}, once: true,
+		example: map[string]any{"name": "prod", "actions": []string{"infer"}, "limits": map[string]int{"requestsPerMinute": 60}},
 	}, a.createKey)
 	handle(a, route{
 		method: http.MethodGet, path: one, who: managers, status: http.StatusOK,
@@ -47,12 +44,30 @@ func (a *api) keyRoutes() {
 	}, a.showKey)
 	handle(a, route{
 		method: http.MethodPatch, path: one, who: managers, status: http.StatusOK,
-		summary: "Changes a key", query: []param{workspace},
+		summary: "Changes a key: what isn't named stays, null removes", query: []param{workspace}, matches: true,
+		example: map[string]any{"limits": map[string]int{"tokensPerMinute": 20000}, "expiresAt": nil},
 	}, a.updateKey)
 	handle(a, route{
 		method: http.MethodDelete, path: one, who: managers, status: http.StatusNoContent,
-		summary: "Revokes a key", query: []param{workspace},
+		summary: "Revokes a key, at once and for good", query: []param{workspace}, matches: true,
 	}, a.revokeKey)
+	handle(a, route{
+		method: http.MethodPost, path: one + "/rotate", who: managers, status: http.StatusOK,
+		summary: "Gives a key another secret; the one before it lives on for the grace period, older ones end at once",
+		query:   []param{workspace}, matches: true, example: map[string]string{"gracePeriod": "24h"},
+	}, a.rotateKey)
+	handle(a, route{
+		method: http.MethodDelete, path: one + "/secrets/{number}", who: managers, status: http.StatusNoContent,
+		summary: "Revokes one secret of a key, which lives on with the other", query: []param{workspace}, matches: true,
+	}, a.revokeSecret)
+	if a.Digests != nil {
+		handle(a, route{
+			method: http.MethodPost, path: keysPath + "/import", who: managers, status: http.StatusOK, body: maxImportBody,
+			summary: "Imports keys by their SHA-256: all of them, or none where one can't be. Keys that were imported before are left as they are",
+			query:   []param{workspace, {"dryRun", "true: only says what would be done"}},
+			example: map[string]any{"keys": []any{map[string]string{"name": "old", "sha256": key.DigestOf("a secret that callers have").String()}}},
+		}, a.importKeys)
+	}
 }
 
 func (a *api) me(_ context.Context, c *call, _ none) (Me, error) {
@@ -71,21 +86,20 @@ func (a *api) listKeys(ctx context.Context, c *call, _ none) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	after := c.query.Get("cursor")
+	if after != "" && !isID(after) {
+		return nil, invalid("cursor", "is not from a Link header of this list; start without it")
+	}
 	records, err := a.Keys.List(ctx, ws.ID)
 	if err != nil {
 		return nil, err
 	}
-	if after := c.query.Get("cursor"); after != "" {
-		// The key may have been revoked since, but its record is still there.
-		i := slices.IndexFunc(records, func(rec *key.Record) bool { return rec.ID == after })
-		if i < 0 {
-			return nil, invalid("cursor", "is not from a Link header of this list; start without it")
-		}
-		records = records[i+1:]
-	}
+	// Ids sort by the time of their making, so a page goes on behind its cursor
+	// whatever became of that key.
+	slices.SortFunc(records, func(x, y *key.Record) int { return strings.Compare(x.ID, y.ID) })
 	page := []Key{}
 	for _, rec := range records {
-		if !c.who.sees(rec) {
+		if rec.ID <= after || !a.owned(rec) || !c.who.sees(rec) {
 			continue
 		}
 		if len(page) == limit {
@@ -102,19 +116,55 @@ func (a *api) createKey(ctx context.Context, c *call, req KeyRequest) (CreatedKe
 	if err != nil {
 		return CreatedKey{}, err
 	}
-	format := a.Tables().Workspaces[rec.Workspace].Format
-	secret, prefix, err := format.Generate(a.Rand)
-	if err != nil {
+	var replay bool
+	if rec.ID, replay, err = a.once(ctx, c, "key in "+rec.Workspace, rec.ID); err != nil {
 		return CreatedKey{}, err
 	}
-	rec.Secrets = []key.Secret{{Digest: key.DigestOf(secret), Prefix: prefix, CreatedAt: rec.CreatedAt}}
-	if err := a.put(ctx, c, rec, 0); err != nil {
+	if replay { // it may have got no further than its Idempotency-Key
+		if _, err := a.Keys.Get(ctx, rec.Workspace, rec.ID); !isNotFound(err) {
+			if err == nil {
+				err = keyMadeAlready(rec.ID)
+			}
+			return CreatedKey{}, err
+		}
+	}
+	var secret string
+	if req.SHA256 != nil {
+		if err := a.claimOne(ctx, rec); err != nil {
+			return CreatedKey{}, err
+		}
+	} else if secret, err = a.newSecret(rec); err != nil {
 		return CreatedKey{}, err
 	}
-	return CreatedKey{a.view(rec), secret}, nil
+	err = a.put(ctx, c, rec, 0)
+	if isConflict(err) {
+		return CreatedKey{}, keyMadeAlready(rec.ID)
+	}
+	return CreatedKey{a.view(rec), secret}, err
 }
 
-// draft makes the record that a request asks for, without a secret.
+func keyMadeAlready(id string) error {
+	return madeAlready(keysPath, id, "This request came before and made the key whose id is told here. Its secret is not kept: rotate it, or revoke it and make another")
+}
+
+// newSecret gives a record a secret of its workspace's form, and returns it.
+func (a *api) newSecret(rec *key.Record) (string, error) {
+	secret, s, err := a.generate(rec.Workspace, rec.CreatedAt)
+	rec.Secrets = []key.Secret{s}
+	return secret, err
+}
+
+func (a *api) generate(workspace string, now time.Time) (string, key.Secret, error) {
+	ws := a.Tables().Workspaces[workspace]
+	if ws == nil { // somebody removed it meanwhile
+		return "", key.Secret{}, errNoKey
+	}
+	secret, prefix, err := ws.Format.Generate(a.Rand)
+	return secret, key.Secret{Number: 1, Digest: key.DigestOf(secret), Prefix: prefix, CreatedAt: now}, err
+}
+
+// draft makes the record that a request asks for: without a secret, unless the
+// request brings one's digest.
 func (a *api) draft(c *call, req *KeyRequest) (*key.Record, error) {
 	named := c.query.Get("workspace")
 	if req.Workspace != nil {
@@ -130,24 +180,44 @@ func (a *api) draft(c *call, req *KeyRequest) (*key.Record, error) {
 	now := a.Now().UTC().Truncate(time.Millisecond)
 	rec := &key.Record{
 		Version: key.RecordVersion, ID: newID(now), Workspace: ws.ID, Status: key.Active,
-		Actions: slices.Clone(ws.KeyDefaults.Actions), CreatedAt: now, CreatedBy: c.who.name(),
-	}
-	if len(rec.Actions) == 0 {
-		rec.Actions = []key.Action{key.Infer}
+		Actions: defaultActions(ws, c.who), CreatedAt: now, CreatedBy: c.who.name(),
 	}
 	if !c.who.operator() {
-		inherit(rec, c.who.rec)
+		inherit(rec, c.who.bounds)
 	}
 	if err := a.owner(rec, c.who, req); err != nil {
+		return nil, err
+	}
+	if rec.Generation, err = a.generation(c.who, rec); err != nil {
 		return nil, err
 	}
 	if err := req.apply(rec, now); err != nil {
 		return nil, err
 	}
+	if err := a.imported(rec, c.who, req); err != nil {
+		return nil, err
+	}
 	if !c.who.operator() {
-		return rec, exceeds(rec, c.who.rec, ws.Plan.PerKey)
+		return rec, exceeds(rec, c.who.bounds, ws.Plan.PerKey)
 	}
 	return rec, nil
+}
+
+// defaultActions are what a key may do when nothing is said: the workspace's
+// defaults, of them what the maker may do.
+func defaultActions(ws *catalog.Workspace, who *caller) []key.Action {
+	actions := slices.Clone(ws.KeyDefaults.Actions)
+	if len(actions) == 0 {
+		actions = []key.Action{key.Infer}
+	}
+	if who.operator() {
+		return actions
+	}
+	has := slices.DeleteFunc(slices.Clone(actions), func(a key.Action) bool { return !who.rec.May(a) })
+	if len(has) == 0 {
+		return actions // which is refused, with a reason
+	}
+	return has
 }
 
 // owner sets whom a new key belongs to. What a personal key makes is, unless
@@ -199,87 +269,6 @@ func (a *api) showKey(ctx context.Context, c *call, _ none) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
+	c.header.Set("ETag", etag(rec.Revision))
 	return a.view(rec), nil
-}
-
-func (a *api) updateKey(ctx context.Context, c *call, fields KeyFields) (Key, error) {
-	rec, err := a.change(ctx, c, func(rec *key.Record, now time.Time) error {
-		if err := fields.apply(rec, now); err != nil {
-			return err
-		}
-		if !c.who.operator() {
-			return exceeds(rec, c.who.rec, a.planLimits(rec.Workspace))
-		}
-		return nil
-	})
-	if err != nil {
-		return Key{}, err
-	}
-	return a.view(rec), nil
-}
-
-func (a *api) revokeKey(ctx context.Context, c *call, _ none) (none, error) {
-	_, err := a.change(ctx, c, func(rec *key.Record, now time.Time) error {
-		rec.Status, rec.RevokedAt = key.Revoked, &now
-		return nil
-	})
-	return none{}, err
-}
-
-// find returns the key that the path names, if the caller sees it.
-func (a *api) find(ctx context.Context, c *call) (*key.Record, error) {
-	ws, err := a.workspace(c.who, c.query.Get("workspace"))
-	if err != nil {
-		return nil, err
-	}
-	id := c.r.PathValue("id")
-	if !isID(id) {
-		return nil, errNoKey
-	}
-	rec, err := a.Keys.Get(ctx, ws.ID, id)
-	if err != nil {
-		return nil, err
-	}
-	if !c.who.sees(rec) {
-		return nil, errNoKey
-	}
-	return rec, nil
-}
-
-// change reads, edits and stores the key that the path names, anew whenever
-// somebody else was faster.
-func (a *api) change(ctx context.Context, c *call, edit func(*key.Record, time.Time) error) (*key.Record, error) {
-	for try := 1; ; try++ {
-		old, err := a.find(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		rec := old.Clone()
-		rec.Version = key.RecordVersion
-		if err := edit(rec, a.Now().UTC().Truncate(time.Millisecond)); err != nil {
-			return nil, err
-		}
-		err = a.put(ctx, c, rec, old.Revision)
-		if err == nil || try == tries || !errors.Is(err, key.ErrConflict) {
-			return rec, err
-		}
-	}
-}
-
-// put stores a record and waits until no replica goes by the old one. It goes
-// on when the client hangs up: a revocation that was begun is finished.
-func (a *api) put(ctx context.Context, c *call, rec *key.Record, expect uint64) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
-	revision, err := a.Keys.Put(ctx, rec, expect)
-	if err != nil {
-		return err
-	}
-	rec.Revision = revision
-	a.Applied(ctx, rec)
-	c.header.Set("X-Tollgate-Revision", strconv.FormatUint(revision, 10))
-	c.header.Set("X-Tollgate-Replicas", "1")
-	a.Logger.Info("key stored", "workspace", rec.Workspace, "key", rec.ID, "status", string(rec.Status),
-		"revision", revision, "by", c.who.name())
-	return nil
 }

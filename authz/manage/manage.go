@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"time"
 
+	"tollgate/authz"
 	"tollgate/authz/catalog"
 	"tollgate/authz/key"
 )
@@ -27,12 +28,24 @@ type Config struct {
 	// Keys is where keys are stored.
 	Keys Keys
 	// Applied is called after a change to a key was stored and before it is
-	// answered; when it returns, no replica accepts the key as it was before.
-	// nil: nothing is called, for a store that sees to it by itself.
-	Applied func(context.Context, *key.Record)
-	// LastUsed tells when a key was last let through. It must not block. nil:
-	// not known, of any key.
-	LastUsed func(keyID string) (time.Time, bool)
+	// answered. It makes sure that this replica goes by nothing older, whatever
+	// ctx says, and waits until the others do, for as long as ctx allows; what it
+	// returns says who does. nil: nothing is called, for a store that sees to it
+	// by itself; one replica is then said to have applied the change.
+	Applied func(ctx context.Context, rec *key.Record) Propagation
+	// LastUsed tells when a key was last used, by its secret of a number or, with
+	// 0, by any. It must not block. nil: not known, of any key.
+	LastUsed func(keyID string, secret int) (time.Time, bool)
+	// Used is told of each use of a key here. It must not block. nil: nobody is.
+	Used func(keyID string, secret int, now time.Time)
+	// Requests tells how many requests a key was let through for. It must not
+	// block. nil: not known, of any key.
+	Requests func(workspace, keyID string) (int64, bool)
+	// Digests sees to it that an imported secret opens one key only. nil: keys
+	// can't be imported.
+	Digests Digests
+	// Idempotency remembers the Idempotency-Key of creations. nil: one is refused.
+	Idempotency Idempotency
 	// Tables returns the workspaces, users, plans and models in force. The
 	// result is not changed. It must not block.
 	Tables func() *catalog.Tables
@@ -50,6 +63,19 @@ type Config struct {
 	Events    Events
 	Consumers Consumers
 	Catalog   Catalog
+	// Audit is where every action is written down. nil: nowhere. Unaudited is told
+	// of entries that are not: "suppressed" or "unstored". nil: nobody is.
+	Audit     Audit
+	Unaudited func(why string)
+	// Explain says what the gate would say to a request. nil: nobody can ask.
+	Explain func(ctx context.Context, now time.Time, q *authz.Question) *authz.Explanation
+
+	// Backup writes all that is stored to w; with events, usage and audit events
+	// too. nil: there is no such endpoint.
+	Backup func(ctx context.Context, w io.Writer, events bool) error
+	// Freeze is what keeps changes from being made, the same for all handlers. nil:
+	// they can't be kept.
+	Freeze *Freeze
 
 	// Ready says why this replica should get no requests, nil when it should.
 	// nil: always ready.
@@ -93,19 +119,67 @@ type api struct {
 	Config // complete: New puts the defaults in
 	doc    *document
 	mux    *http.ServeMux
+
+	refusals refusals
 }
 
 // New makes the handler of the management API. It refuses a Config that lacks
 // what it needs.
 func New(cfg Config) (http.Handler, error) {
+	a, err := newAPI(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.probes()
+	a.keyRoutes()
+	a.modelRoutes()
+	a.workspaceRoutes()
+	a.userRoutes()
+	if cfg.Explain != nil {
+		a.explainRoutes()
+	}
+	if cfg.Audit != nil {
+		a.auditRoutes()
+	}
+	if cfg.Events != nil {
+		a.eventRoutes()
+	}
+	if cfg.Consumers != nil {
+		a.consumerRoutes()
+	}
+	if cfg.Catalog != nil {
+		a.catalogRoutes()
+	}
+	if cfg.Backup != nil {
+		a.backupRoutes()
+	}
+	if cfg.Freeze != nil {
+		a.freezeRoutes()
+	}
+	if err := a.serveDocument(); err != nil {
+		return nil, err
+	}
+	return a.outermost(), nil
+}
+
+// newAPI checks a Config, puts the defaults in, and has no routes yet.
+func newAPI(cfg Config) (*api, error) {
 	if cfg.Keys == nil || cfg.Tables == nil || cfg.Identify == nil {
 		return nil, errors.New("manage: Keys, Tables and Identify must be set")
 	}
 	if cfg.Applied == nil {
-		cfg.Applied = func(context.Context, *key.Record) {}
+		cfg.Applied = func(_ context.Context, rec *key.Record) Propagation {
+			return Propagation{Revision: rec.Revision, Replicas: []string{"this"}}
+		}
 	}
 	if cfg.LastUsed == nil {
-		cfg.LastUsed = func(string) (time.Time, bool) { return time.Time{}, false }
+		cfg.LastUsed = func(string, int) (time.Time, bool) { return time.Time{}, false }
+	}
+	if cfg.Used == nil {
+		cfg.Used = func(string, int, time.Time) {}
+	}
+	if cfg.Requests == nil {
+		cfg.Requests = func(string, string) (int64, bool) { return 0, false }
 	}
 	if cfg.Ready == nil {
 		cfg.Ready = func() error { return nil }
@@ -122,28 +196,13 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	if cfg.Unaudited == nil {
+		cfg.Unaudited = func(string) {}
+	}
 	if cfg.Served == nil {
 		cfg.Served = func(Served) {}
 	}
-	a := &api{Config: cfg, mux: http.NewServeMux()}
-	a.doc = newDocument(cfg.Version)
-
-	a.probes()
-	a.keyRoutes()
-	a.modelRoutes()
-	if cfg.Events != nil {
-		a.eventRoutes()
-	}
-	if cfg.Consumers != nil {
-		a.consumerRoutes()
-	}
-	if cfg.Catalog != nil {
-		a.catalogRoutes()
-	}
-	if err := a.serveDocument(); err != nil {
-		return nil, err
-	}
-	return a.outermost(), nil
+	return &api{Config: cfg, mux: http.NewServeMux(), doc: newDocument(cfg.Version)}, nil
 }
 
 // probes are the endpoints that need no key and tell nothing of anybody.

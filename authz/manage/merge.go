@@ -26,8 +26,9 @@ type merged struct {
 }
 
 // merge puts what was written over what is stored. What isn't written stays,
-// unless prune. Whether a model that is stored is deployed stays in any case:
-// that is the business of deploy and undeploy.
+// unless prune, and so does what the API made or set (see keep). Whether a model
+// that is stored is deployed stays in any case: that is the business of deploy and
+// undeploy.
 func merge(stored, written *catalog.Catalog, prune bool) *merged {
 	m := &merged{prune: prune}
 	models := slices.Clone(written.Models)
@@ -35,8 +36,10 @@ func merge(stored, written *catalog.Catalog, prune bool) *merged {
 		m.keepDeployed(stored, &models[i])
 	}
 	m.Plans = mergeList(m, "plan", stored.Plans, written.Plans, func(s *catalog.PlanSpec) string { return s.ID })
-	m.Workspaces = mergeList(m, "workspace", stored.Workspaces, written.Workspaces, func(s *catalog.WorkspaceSpec) string { return s.ID })
-	m.Users = mergeList(m, "user", stored.Users, written.Users, func(s *catalog.UserSpec) string { return s.Workspace + "/" + s.ID })
+	workspaces := keep(m, "workspace", stored.Workspaces, written.Workspaces, workspaceName, ofWorkspace)
+	users := keep(m, "user", stored.Users, written.Users, userName, ofUser)
+	m.Workspaces = mergeList(m, "workspace", stored.Workspaces, workspaces, workspaceName)
+	m.Users = mergeList(m, "user", stored.Users, users, userName)
 	m.Models = mergeList(m, "model", stored.Models, models, func(s *catalog.ModelSpec) string { return s.ID })
 	m.Routes = mergeList(m, "route", stored.Routes, written.Routes, func(s *catalog.RouteSpec) string { return s.Dialect })
 	m.Settings = stored.Settings

@@ -1,13 +1,16 @@
 package manage
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tollgate/authz/catalog"
 	"tollgate/authz/key"
@@ -81,7 +84,11 @@ func (a *api) modelsOf(who *caller) []*catalog.Model {
 	if who.operator() {
 		return slices.SortedFunc(maps.Values(tables.Models), func(x, y *catalog.Model) int { return strings.Compare(x.ID, y.ID) })
 	}
-	plan := tables.Workspaces[who.rec.Workspace].Plan
+	workspace := tables.Workspaces[who.rec.Workspace]
+	if workspace == nil { // deleted meanwhile
+		return nil
+	}
+	plan := workspace.Plan
 	var seen []*catalog.Model
 	for _, m := range tables.ModelsFor(who.rec.Workspace) {
 		if plan.Allows(m.ID) && who.rec.Opens(m.ID) {
@@ -113,7 +120,8 @@ func (a *api) deploy(ctx context.Context, c *call, id string, deployed bool) (Mo
 	}
 	err := a.changeCatalog(ctx, c, func(doc *catalog.Catalog) error {
 		for i := range doc.Models {
-			if doc.Models[i].ID == id {
+			if doc.Models[i].ID == id && ownedBy(c.who, &doc.Models[i]) {
+				c.was("model", id, c.who.home(), deployment{doc.Models[i].Deployed == nil || *doc.Models[i].Deployed})
 				doc.Models[i].Deployed = &deployed
 				return nil
 			}
@@ -127,11 +135,23 @@ func (a *api) deploy(ctx context.Context, c *call, id string, deployed bool) (Mo
 	if m == nil { // somebody removed it meanwhile
 		return Model{}, errNoModel
 	}
+	c.is("model", id, c.who.home(), deployment{m.Deployed})
 	a.Logger.Info("model deployment changed", "model", id, "deployed", deployed, "by", c.who.name())
 	return viewModel(m, c.who), nil
 }
 
 var errNoModel = refuse(http.StatusNotFound, "model: there is no such model; GET /api/v1/models lists them")
+
+// deployment is what the audit trail says of a model.
+type deployment struct {
+	Deployed bool `json:"deployed"`
+}
+
+// ownedBy reports whether a caller may change a model as it is stored: since
+// mayDeploy looked, somebody may have given it to others.
+func ownedBy(who *caller, m *catalog.ModelSpec) bool {
+	return who.operator() || len(m.Workspaces) == 1 && m.Workspaces[0] == who.rec.Workspace
+}
 
 // mayDeploy refuses a tenant everything but a model of its own. One that it
 // doesn't see and one that isn't there are the same answer.
@@ -154,8 +174,11 @@ func (a *api) mayDeploy(who *caller, id string) error {
 }
 
 // changeCatalog reads, edits and stores the catalog, anew whenever somebody
-// else was faster. It goes on when the client hangs up.
+// else was faster, and waits until no replica goes by an older one. What changes
+// nothing is not stored; the answer says all the same who goes by it. It goes on
+// when the client hangs up.
 func (a *api) changeCatalog(ctx context.Context, c *call, edit func(*catalog.Catalog) error) error {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
@@ -163,17 +186,47 @@ func (a *api) changeCatalog(ctx context.Context, c *call, edit func(*catalog.Cat
 		if err != nil {
 			return err
 		}
-		if err := edit(doc); err != nil {
+		if err := c.mustMatch(revision); err != nil {
 			return err
 		}
-		revision, err = a.Catalog.Store(ctx, doc, revision)
+		revision, err = a.editCatalog(ctx, doc, revision, edit)
 		if err == nil {
-			c.header.Set("X-Tollgate-Revision", strconv.FormatUint(revision, 10))
-			c.header.Set("X-Tollgate-Replicas", "1")
+			c.header.Set("ETag", etag(revision))
+			waiting, done := c.waiting(caller)
+			defer done()
+			reached := a.Catalog.Wait(waiting, revision)
+			reached.tell(c.header)
 			return nil
 		}
 		if try == tries || !errors.Is(err, key.ErrConflict) {
 			return err
 		}
+		// This replica may not have come as far as the store.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(try) * 5 * time.Millisecond):
+		}
 	}
 }
+
+// editCatalog edits a catalog that was loaded at a revision, and stores it if
+// that changed anything.
+func (a *api) editCatalog(ctx context.Context, doc *catalog.Catalog, revision uint64, edit func(*catalog.Catalog) error) (uint64, error) {
+	before, err := catalog.Encode(doc)
+	if err != nil {
+		return 0, err
+	}
+	generations := doc.Generations()
+	if err := edit(doc); err != nil {
+		return 0, err
+	}
+	doc.Stamp(generations, newGeneration)
+	if after, err := catalog.Encode(doc); err == nil && bytes.Equal(before, after) {
+		return revision, nil
+	}
+	return a.Catalog.Store(ctx, doc, revision)
+}
+
+// newGeneration is 65 random bits, of which no two are the same.
+func newGeneration() string { return rand.Text()[:13] }

@@ -52,9 +52,21 @@ func describe[In, Out any](d *document, rt route) {
 				Schema: &huma.Schema{Type: huma.TypeString}})
 		}
 	}
-	for _, p := range rt.query {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc,
+	add := func(in string, p param) {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: in, Description: p.doc,
 			Schema: &huma.Schema{Type: huma.TypeString}})
+	}
+	for _, p := range rt.query {
+		add("query", p)
+	}
+	if rt.changes() && !knows(rt.query, waitParam.name) {
+		add("query", waitParam)
+	}
+	if rt.matches {
+		add("header", param{ifMatch, "An ETag that was answered before: only if nothing has changed since, else 412"})
+	}
+	if rt.once {
+		add("header", param{idempotencyKey, "A word of yours for this request, 1 to 255 characters. A second request with it makes nothing and answers 409 with the id of what the first one made"})
 	}
 	switch in := reflect.TypeFor[In](); in {
 	case reflect.TypeFor[none]():
@@ -62,6 +74,7 @@ func describe[In, Out any](d *document, rt route) {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: d.content(in, "application/yaml")}
 	default:
 		op.RequestBody = &huma.RequestBody{Content: d.content(in, "application/json")}
+		op.RequestBody.Content["application/json"].Example = rt.example
 	}
 	success := &huma.Response{Description: http.StatusText(rt.status)}
 	if out := reflect.TypeFor[Out](); out != reflect.TypeFor[none]() {
@@ -76,10 +89,57 @@ func describe[In, Out any](d *document, rt route) {
 }
 
 func (d *document) content(t reflect.Type, media string) map[string]*huma.MediaType {
-	if t == reflect.TypeFor[raw]() {
+	if t == reflect.TypeFor[raw]() || t == reflect.TypeFor[stream]() {
 		return map[string]*huma.MediaType{media: {}}
 	}
-	return map[string]*huma.MediaType{media: {Schema: d.Components.Schemas.Schema(t, true, "")}}
+	schema := d.Components.Schemas.Schema(t, true, "")
+	d.allowNulls(t, schema)
+	return map[string]*huma.MediaType{media: {Schema: schema}}
+}
+
+// allowNulls says in a schema what huma doesn't see: that a pointer to what has a
+// schema of its own, and a map, may be null. It goes through all that t is made of.
+func (d *document) allowNulls(t reflect.Type, schema *huma.Schema) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		if t.Kind() == reflect.Slice {
+			schema = schema.Items
+		}
+		t = t.Elem()
+	}
+	if schema == nil {
+		return
+	}
+	if schema.Ref != "" {
+		schema = d.Components.Schemas.SchemaFromRef(schema.Ref)
+	}
+	if t.Kind() != reflect.Struct || schema == nil || schema.Properties == nil {
+		return
+	}
+	for f := range t.Fields() {
+		if f.Anonymous {
+			embedded := f.Type
+			if embedded.Kind() == reflect.Pointer {
+				embedded = embedded.Elem()
+			}
+			d.allowNulls(embedded, schema)
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		property := schema.Properties[name]
+		if property == nil {
+			continue
+		}
+		d.allowNulls(f.Type, property)
+		switch k := f.Type.Kind(); {
+		case k != reflect.Pointer && k != reflect.Map || len(property.OneOf) > 0:
+		case property.Ref != "":
+			schema.Properties[name] = &huma.Schema{
+				OneOf: []*huma.Schema{{Ref: property.Ref}, {Type: "null"}}, Description: property.Description,
+			}
+		default:
+			property.Nullable = true
+		}
+	}
 }
 
 // operationID is such as "get-api-keys-id".

@@ -29,7 +29,17 @@ type route struct {
 	body int64
 	// media is the type of a raw answer.
 	media string
+	// matches: the endpoint heeds If-Match. once: it heeds Idempotency-Key.
+	matches, once bool
+	// asks: it is a POST that changes nothing.
+	asks bool
+	// example is a body that the endpoint takes, for the document; nil: none.
+	example any
 }
+
+// changes reports whether the endpoint changes something that replicas go by,
+// and so takes waitParam.
+func (rt *route) changes() bool { return rt.method != http.MethodGet && rt.who != anybody && !rt.asks }
 
 // param is a parameter of a query. What a route doesn't list is refused, so
 // that a mistyped dryRun doesn't change anything.
@@ -47,9 +57,13 @@ type call struct {
 	who    *caller // nil only where anybody may ask
 	secret string  // as presented, "" where nobody asked for it
 	query  url.Values
+	body   []byte      // as it came, where the endpoint takes one
 	header http.Header // of the answer
 	w      http.ResponseWriter
 	r      *http.Request
+
+	patience time.Duration // of who waits for the answer to a change
+	note     note          // for the audit trail
 }
 
 // answer is what the outermost wrapper knows of an answer.
@@ -77,12 +91,14 @@ func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (
 		rt.body = maxBody
 	}
 	describe[In, Out](a.doc, rt)
+	fn = thawed(a, rt, fn)
 	a.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
 		if known, ok := w.(*answer); ok {
 			known.operation = rt.method + " " + rt.path
 		}
 		c := &call{header: w.Header(), w: w, r: r}
 		out, err := func() (out Out, err error) {
+			defer a.audited(c, rt, &err)
 			if err = a.admit(c, rt); err != nil {
 				return out, err
 			}
@@ -122,7 +138,7 @@ func (a *api) admit(c *call, rt route) (err error) {
 		}
 	}
 	for name, values := range c.query {
-		if !knows(rt.query, name) {
+		if !knows(rt.query, name) && (name != waitParam.name || !rt.changes()) {
 			return refuse(http.StatusBadRequest,
 				"The query has a parameter that this endpoint does not know; GET /openapi.json has the list. A key belongs into the Authorization header")
 		}
@@ -130,7 +146,12 @@ func (a *api) admit(c *call, rt route) (err error) {
 			return invalid(name, "stands twice in the query")
 		}
 	}
-	return nil
+	if rt.changes() {
+		if err = c.readWait(); err != nil {
+			return err
+		}
+	}
+	return c.checkConditions(rt)
 }
 
 func knows(params []param, name string) bool {
@@ -151,11 +172,11 @@ func readInput(c *call, rt route, in any) error {
 		*in, err = readBody(c.w, c.r, rt.body, "application/yaml", "application/x-yaml", "text/yaml", "application/json")
 		return err
 	default:
-		body, err := readBody(c.w, c.r, rt.body, "application/json", "application/merge-patch+json")
-		if err != nil {
+		var err error
+		if c.body, err = readBody(c.w, c.r, rt.body, "application/json", "application/merge-patch+json"); err != nil {
 			return err
 		}
-		return decode(body, in)
+		return decode(c.body, in)
 	}
 }
 
@@ -166,6 +187,9 @@ func writeOutput(w http.ResponseWriter, rt route, out any) {
 	case raw:
 		w.Header().Set("Content-Type", rt.media)
 		body = out
+	case stream:
+		out.send(w, rt)
+		return
 	default:
 		w.Header().Set("Content-Type", "application/json")
 		var err error

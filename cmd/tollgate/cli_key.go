@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -10,39 +12,92 @@ import (
 	"tollgate/authz/manage"
 )
 
+// keyCommand is what all commands on keys share.
+type keyCommand struct {
+	server
+	workspace string
+}
+
 func newKey() *cobra.Command {
-	s := &server{}
-	var workspace string
-	cmd := s.flags(group("key", "Make, list, change and revoke API keys",
-		newKeyCreate(s, &workspace), newKeyList(s, &workspace), newKeyShow(s, &workspace),
-		newKeyUpdate(s, &workspace), newKeyRevoke(s, &workspace)))
-	cmd.PersistentFlags().StringVar(&workspace, "workspace", "", "whose keys; where there is one workspace it is the default")
+	k := &keyCommand{}
+	cmd := k.flags(group("key", "Make, list, change, rotate, revoke and import API keys",
+		newKeyCreate(k), newKeyList(k), newKeyShow(k), newKeyUpdate(k), newKeyRotate(k), newKeyRevoke(k), newKeyImport(k)))
+	cmd.PersistentFlags().StringVar(&k.workspace, "workspace", "", "whose keys; where there is one workspace it is the default")
 	return cmd
 }
 
-func newKeyCreate(s *server, workspace *string) *cobra.Command {
+// list reads all keys.
+func (k *keyCommand) list(cmd *cobra.Command, c *manage.Client) (*pages[manage.Key], error) {
+	query := url.Values{}
+	if k.workspace != "" {
+		query.Set("workspace", k.workspace)
+	}
+	return readPages(cmd.Context(), query, c.ListKeys)
+}
+
+// completeIDs offers the ids of keys, with their names beside them.
+func (k *keyCommand) completeIDs(cmd *cobra.Command, args []string, typed string) (ids []cobra.Completion, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c, _, err := k.client(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	all, err := k.list(cmd, c)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	for _, one := range all.items {
+		if strings.HasPrefix(one.ID, typed) {
+			ids = append(ids, cobra.CompletionWithDesc(one.ID, plain(one.Prefix+" "+text(one.Name))))
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// owner are the flags that say whose a new key is.
+type owner struct{ kind, user string }
+
+func (o *owner) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.kind, "kind", "", "personal or workspace; without it, --user makes it a personal key")
+	cmd.Flags().StringVar(&o.user, "user", "", "whose personal key it is")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"personal", "workspace"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// request makes a request of the flags of a new key.
+func (k *keyCommand) request(cmd *cobra.Command, o *owner, fields *keyFlags) (req manage.KeyRequest, err error) {
+	if req.KeyFields, err = fields.read(cmd); err != nil {
+		return req, err
+	}
+	if o.kind != "" {
+		req.Kind = (*key.Kind)(&o.kind)
+	}
+	req.User, req.Workspace = given(o.user), given(k.workspace)
+	return req, nil
+}
+
+func newKeyCreate(k *keyCommand) *cobra.Command {
 	var fields keyFlags
-	var kind, user string
+	var of owner
+	var once string
 	cmd := &cobra.Command{
 		Use: "create", Short: "Make a key; it is shown this once", Args: takes(),
 		Example: "  tollgate key create --name prod\n" +
 			"  tollgate key create --name trial --expires-at 30d --requests-per-minute 60 --budget 10.00/month",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := s.client(cmd)
+			c, p, err := k.client(cmd)
 			if err != nil {
 				return err
 			}
-			req := manage.KeyRequest{}
-			if req.KeyFields, err = fields.read(cmd); err != nil {
+			req, err := k.request(cmd, &of, &fields)
+			if err != nil {
 				return err
 			}
-			if kind != "" {
-				req.Kind = (*key.Kind)(&kind)
-			}
-			req.User, req.Workspace = given(user), given(*workspace)
+			req.IdempotencyKey = once
 			made, err := c.CreateKey(cmd.Context(), req)
 			if err != nil {
-				return err
+				return withID(err)
 			}
 			if p.json {
 				return p.raw(made.Raw)
@@ -56,65 +111,73 @@ func newKeyCreate(s *server, workspace *string) *cobra.Command {
 		},
 	}
 	fields.add(cmd)
-	cmd.Flags().StringVar(&kind, "kind", "", "personal or workspace; without it, --user makes it a personal key")
-	cmd.Flags().StringVar(&user, "user", "", "whose personal key it is")
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"personal", "workspace"}, cobra.ShellCompDirectiveNoFileComp))
+	of.add(cmd)
+	cmd.Flags().StringVar(&once, "idempotency-key", "", "a word for this creation; a second one with it makes nothing")
 	return cmd
 }
 
-func newKeyList(s *server, workspace *string) *cobra.Command {
+// withID is a refusal that also tells what is there already.
+func withID(err error) error {
+	if e, ok := errors.AsType[*manage.Error](err); ok && e.ID != "" {
+		told := *e
+		told.Message += ": " + e.ID
+		return &told
+	}
+	return err
+}
+
+func newKeyList(k *keyCommand) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the keys that are not revoked", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := s.client(cmd)
+			c, p, err := k.client(cmd)
 			if err != nil {
 				return err
 			}
-			query := url.Values{}
-			if *workspace != "" {
-				query.Set("workspace", *workspace)
-			}
-			all, err := readPages(cmd.Context(), query, c.ListKeys)
+			all, err := k.list(cmd, c)
 			if err != nil {
 				return err
 			}
 			if p.json {
 				return p.raw(all.join())
 			}
-			rows := [][]string{{"ID", "NAME", "PREFIX", "KIND", "CREATED", "LAST USED", "EXPIRES"}}
-			for _, k := range all.items {
-				rows = append(rows, []string{k.ID, text(k.Name), k.Prefix, string(k.Kind),
-					when(&k.CreatedAt, "-"), when(k.LastUsedAt, "never"), when(k.ExpiresAt, "never")})
+			rows := [][]string{{"ID", "NAME", "PREFIX", "KIND", "USER", "ACTIONS", "MODELS", "ENVIRONMENT", "CREATED", "LAST USED", "REQUESTS", "EXPIRES"}}
+			for _, one := range all.items {
+				rows = append(rows, []string{
+					one.ID, text(one.Name), text(&one.Prefix), string(one.Kind), text(one.User), words(one.Actions, "-"), words(one.Models, "all"),
+					text(one.Environment), when(&one.CreatedAt, "-"), when(one.LastUsedAt, "never"), number(one.Requests), when(one.ExpiresAt, "never"),
+				})
 			}
 			return p.table(rows...)
 		},
 	}
 }
 
-func newKeyShow(s *server, workspace *string) *cobra.Command {
+func newKeyShow(k *keyCommand) *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "Show a key", Args: takes("ID"),
+		Use: "show ID", Short: "Show a key", Args: takes("ID"), ValidArgsFunction: k.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, p, err := s.client(cmd)
+			c, p, err := k.client(cmd)
 			if err != nil {
 				return err
 			}
-			k, err := c.Key(cmd.Context(), *workspace, args[0])
+			one, err := c.Key(cmd.Context(), k.workspace, args[0])
 			if err != nil {
 				return err
 			}
-			return p.key(k)
+			return p.key(one)
 		},
 	}
 }
 
-func newKeyUpdate(s *server, workspace *string) *cobra.Command {
+func newKeyUpdate(k *keyCommand) *cobra.Command {
 	var fields keyFlags
 	cmd := &cobra.Command{
 		Use: "update ID", Short: "Change a key; what isn't named stays, none removes", Args: takes("ID"),
-		Example: "  tollgate key update ID --tokens-per-minute 20000 --expires-at none",
+		ValidArgsFunction: k.completeIDs,
+		Example:           "  tollgate key update ID --tokens-per-minute 20000 --expires-at none",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, p, err := s.client(cmd)
+			c, p, err := k.client(cmd)
 			if err != nil {
 				return err
 			}
@@ -122,34 +185,106 @@ func newKeyUpdate(s *server, workspace *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			k, err := c.UpdateKey(cmd.Context(), *workspace, args[0], change)
+			one, err := c.UpdateKey(cmd.Context(), k.workspace, args[0], change, "")
 			if err != nil {
 				return err
 			}
-			return p.key(k)
+			p.reach(one.Reach)
+			return p.key(one)
 		},
 	}
 	fields.add(cmd)
 	return cmd
 }
 
-func newKeyRevoke(s *server, workspace *string) *cobra.Command {
-	return &cobra.Command{
-		Use: "revoke ID", Short: "Revoke a key, at once and for good", Args: takes("ID"),
+func newKeyRotate(k *keyCommand) *cobra.Command {
+	var grace string
+	cmd := &cobra.Command{
+		Use: "rotate ID", Short: "Give a key another secret; it is shown this once", Args: takes("ID"),
+		Long: "Give a key another secret; it is shown this once. The one before it lives on for the grace period,\n" +
+			"by default not at all; tollgate key show says when either was used last.",
+		Example:           "  tollgate key rotate ID --grace-period 24h",
+		ValidArgsFunction: k.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, p, err := s.client(cmd)
+			c, p, err := k.client(cmd)
 			if err != nil {
 				return err
 			}
-			if err := c.RevokeKey(cmd.Context(), *workspace, args[0]); err != nil {
+			d, err := manage.ParseDuration(grace)
+			if err != nil || d < 0 {
+				return usage(cmd, "--grace-period takes a duration such as 2s, 24h or 7d, not %q", grace)
+			}
+			made, err := c.RotateKey(cmd.Context(), k.workspace, args[0], d)
+			if err != nil {
 				return err
 			}
+			p.reach(made.Reach)
+			if p.json {
+				return p.raw(made.Raw)
+			}
+			if err := p.linef("%s", made.Value.Secret); err != nil {
+				return err
+			}
+			p.advisef("Keep it now: it is not shown again.")
+			if s := made.Value.Secrets; len(s) > 1 && s[1].RevokedAt == nil {
+				p.advisef("The one before, %s…, is refused from %s. To end it now: tollgate key revoke %s --secret %d",
+					plain(s[1].Prefix), when(s[1].ExpiresAt, "never"), made.Value.ID, s[1].Number)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&grace, "grace-period", "0s", "for how long the secret before lives on, such as 2s, 24h or 7d; 90d at most")
+	return cmd
+}
+
+func newKeyRevoke(k *keyCommand) *cobra.Command {
+	var secret int
+	cmd := &cobra.Command{
+		Use: "revoke ID", Short: "Revoke a key, or one secret of it, at once and for good", Args: takes("ID"),
+		ValidArgsFunction: k.completeIDs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, p, err := k.client(cmd)
+			if err != nil {
+				return err
+			}
+			what := args[0]
+			var reach manage.Reach
+			if cmd.Flags().Changed("secret") {
+				what = fmt.Sprintf("secret %d of %s", secret, what)
+				reach, err = c.RevokeSecret(cmd.Context(), k.workspace, args[0], secret)
+			} else {
+				reach, err = c.RevokeKey(cmd.Context(), k.workspace, args[0])
+			}
+			if err != nil {
+				return err
+			}
+			p.reach(reach)
 			if p.json {
 				return nil // the API's answer is empty
 			}
-			return p.linef("Revoked %s.", args[0])
+			return p.linef("Revoked %s.", what)
 		},
 	}
+	cmd.Flags().IntVar(&secret, "secret", 0, "only this one, by the number that key show tells; the key lives on with the other")
+	return cmd
+}
+
+// reach says where a change is in force.
+func (p *printer) reach(r manage.Reach) {
+	switch {
+	case r.Revision == 0:
+	case len(r.Away) > 0:
+		p.advisef("In force on %s; not confirmed by %s, certain at %s.", countReplicas(r.Replicas), strings.Join(r.Away, ", "), r.CertainAt.Format("2006-01-02 15:04:05.000Z"))
+	case !p.json:
+		p.advisef("In force on %s.", countReplicas(r.Replicas))
+	}
+}
+
+func countReplicas(n int) string {
+	if n == 1 {
+		return "1 replica"
+	}
+	return fmt.Sprintf("%d replicas", n)
 }
 
 // key writes all of a key, a line each.
@@ -166,27 +301,42 @@ func (p *printer) key(a manage.Answer[manage.Key]) error {
 	for name, value := range k.Labels {
 		labels = append(labels, name+"="+value)
 	}
-	return p.table(
-		[]string{"id", k.ID},
-		[]string{"name", text(k.Name)},
-		[]string{"prefix", k.Prefix},
-		[]string{"kind", string(k.Kind)},
-		[]string{"workspace", k.Workspace},
-		[]string{"user", text(k.User)},
-		[]string{"actions", words(k.Actions, "-")},
-		[]string{"models", words(k.Models, "all")},
-		[]string{"requests per minute", number(k.Limits.RequestsPerMinute)},
-		[]string{"tokens per minute", number(k.Limits.TokensPerMinute)},
-		[]string{"concurrent requests", number(k.Limits.ConcurrentRequests)},
-		[]string{"budget", budget},
-		[]string{"environment", text(k.Environment)},
-		[]string{"external id", text(k.ExternalID)},
-		[]string{"labels", sorted(labels)},
-		[]string{"created", when(&k.CreatedAt, "-")},
-		[]string{"created by", text(k.CreatedBy)},
-		[]string{"last used", when(k.LastUsedAt, "never")},
-		[]string{"expires", when(k.ExpiresAt, "never")},
-	)
+	rows := [][]string{
+		{"id", k.ID},
+		{"name", text(k.Name)},
+		{"prefix", k.Prefix},
+		{"kind", string(k.Kind)},
+		{"workspace", k.Workspace},
+		{"user", text(k.User)},
+		{"actions", words(k.Actions, "-")},
+		{"models", words(k.Models, "all")},
+		{"requests per minute", number(k.Limits.RequestsPerMinute)},
+		{"tokens per minute", number(k.Limits.TokensPerMinute)},
+		{"concurrent requests", number(k.Limits.ConcurrentRequests)},
+		{"budget", budget},
+		{"environment", text(k.Environment)},
+		{"external id", text(k.ExternalID)},
+		{"labels", sorted(labels)},
+		{"created", when(&k.CreatedAt, "-")},
+		{"created by", text(k.CreatedBy)},
+		{"last used", when(k.LastUsedAt, "never")},
+		{"expires", when(k.ExpiresAt, "never")},
+		{"requests", number(k.Requests)},
+	}
+	for _, s := range k.Secrets {
+		state := "valid as long as the key"
+		switch {
+		case s.RevokedAt != nil:
+			state = "revoked " + when(s.RevokedAt, "")
+		case s.ExpiresAt != nil:
+			state = "valid until " + when(s.ExpiresAt, "")
+		}
+		rows = append(rows, []string{
+			fmt.Sprintf("secret %d", s.Number),
+			fmt.Sprintf("%s, made %s, last used %s, %s", text(&s.Prefix), when(&s.CreatedAt, ""), when(s.LastUsedAt, "never"), state),
+		})
+	}
+	return p.table(rows...)
 }
 
 // given is nil where a flag wasn't.

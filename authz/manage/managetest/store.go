@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"tollgate/authz"
 	"tollgate/authz/catalog"
 	"tollgate/authz/key"
 	"tollgate/authz/manage"
@@ -40,6 +41,18 @@ type Store struct {
 	events    [][]byte
 	more      chan struct{} // closed when an event comes
 	consumers map[string]manage.Consumer
+	claims    map[key.Digest]manage.KeyRef
+	made      map[string]manage.Made
+	uses      map[use]time.Time
+	trail     []manage.AuditEntry
+
+	gate *authz.Authorizer
+}
+
+// use is of a key by a secret; 0: by any.
+type use struct {
+	id     string
+	secret int
 }
 
 // NewStore makes a store with a catalog, given as YAML.
@@ -48,6 +61,7 @@ func NewStore(t testing.TB, yaml string) *Store {
 	s := &Store{
 		t: t, keys: map[string]*key.Record{}, applied: map[string]uint64{},
 		more: make(chan struct{}), consumers: map[string]manage.Consumer{},
+		claims: map[key.Digest]manage.KeyRef{}, made: map[string]manage.Made{}, uses: map[use]time.Time{},
 	}
 	doc, err := catalog.Parse("test.yaml", []byte(yaml))
 	if err != nil {
@@ -56,7 +70,8 @@ func NewStore(t testing.TB, yaml string) *Store {
 	if s.tables, err = catalog.Compile(doc, catalog.Source{}); err != nil {
 		t.Fatal(err)
 	}
-	s.doc, s.docAt = doc, 1
+	s.doc, s.docAt, s.tables.Version = doc, 1, 1
+	s.gate = s.newGate()
 	return s
 }
 
@@ -65,8 +80,24 @@ func (s *Store) Config() manage.Config {
 	return manage.Config{
 		Keys: (*keys)(s), Applied: s.apply, Tables: s.Tables, Identify: s.identify,
 		Events: (*events)(s), Consumers: (*consumers)(s), Catalog: (*document)(s),
+		Audit: (*audit)(s), Explain: s.gate.Explain,
 		OperatorKey: key.DigestOf(OperatorKey),
+		Used:        s.used, LastUsed: s.lastUsed,
+		Digests: (*digests)(s), Idempotency: (*idempotency)(s),
 	}
+}
+
+func (s *Store) used(id string, secret int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses[use{id, 0}], s.uses[use{id, secret}] = now, now
+}
+
+func (s *Store) lastUsed(id string, secret int) (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.uses[use{id, secret}]
+	return at, ok
 }
 
 // Key returns the stored record of a key, whatever its workspace, or nil.
@@ -112,13 +143,14 @@ func (s *Store) identify(_ context.Context, secret string) (*key.Record, error) 
 	return nil, key.ErrNotFound
 }
 
-func (s *Store) apply(_ context.Context, rec *key.Record) {
+func (s *Store) apply(_ context.Context, rec *key.Record) manage.Propagation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if stored := s.keys[rec.ID]; stored == nil || stored.Revision < rec.Revision || rec.Revision == 0 {
 		s.t.Errorf("key %s was applied with revision %d and is not stored so", rec.ID, rec.Revision)
 	}
 	s.applied[rec.ID] = max(s.applied[rec.ID], rec.Revision)
+	return manage.Propagation{Revision: rec.Revision, Replicas: []string{"r1"}}
 }
 
 type keys Store
@@ -141,6 +173,13 @@ func (k *keys) Put(ctx context.Context, rec *key.Record, expect uint64) (uint64,
 	if is != expect {
 		return 0, fmt.Errorf("%w: revision %d, not %d", key.ErrConflict, is, expect)
 	}
+	for _, other := range s.keys {
+		for i := range rec.Secrets {
+			if other.ID != rec.ID && other.Secret(rec.Secrets[i].Digest) >= 0 {
+				s.t.Errorf("keys %s and %s have a secret in common", rec.ID, other.ID)
+			}
+		}
+	}
 	if wrong := invariant(old, rec); wrong != "" {
 		s.t.Errorf("a record was stored that must not be: %s: %+v", wrong, rec)
 	}
@@ -158,8 +197,10 @@ func invariant(old, rec *key.Record) string {
 		return "its version"
 	case len(rec.ID) != 36 || rec.Workspace == "":
 		return "its id or workspace"
-	case len(rec.Secrets) == 0 || rec.Secrets[0].Digest == key.Digest{} || rec.Secrets[0].Prefix == "":
-		return "it has no secret"
+	case len(rec.Secrets) == 0 || len(rec.Secrets) > 2 || rec.Secrets[0].Digest == key.Digest{}:
+		return "its secrets"
+	case len(rec.Secrets) == 2 && rec.Secrets[0].Number <= rec.Secrets[1].Number:
+		return "the numbers of its secrets"
 	case len(rec.Actions) == 0:
 		return "it has no action"
 	case rec.Models != nil && len(rec.Models) == 0:
@@ -308,6 +349,10 @@ func (d *document) Check(c *catalog.Catalog) error {
 
 func (d *document) Refresh(context.Context) error { return nil }
 
+func (d *document) Wait(_ context.Context, revision uint64) manage.Propagation {
+	return manage.Propagation{Revision: revision, Replicas: []string{"this"}}
+}
+
 func (d *document) Store(_ context.Context, c *catalog.Catalog, expect uint64) (uint64, error) {
 	s := (*Store)(d)
 	tables, err := catalog.Compile(c, catalog.Source{})
@@ -321,6 +366,7 @@ func (d *document) Store(_ context.Context, c *catalog.Catalog, expect uint64) (
 		return 0, key.ErrConflict
 	}
 	s.docAt++
+	tables.Version = s.docAt
 	s.doc, s.tables = c, tables
 	return s.docAt, nil
 }

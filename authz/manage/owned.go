@@ -1,0 +1,23 @@
+package manage
+
+import "tollgate/authz/key"
+
+// owned reports whether the workspace and user that a key was made for are still
+// there. Else it does not exist for anybody, also if there are others of the same
+// ids now: they are other people's.
+func (a *api) owned(rec *key.Record) bool {
+	_, _, exists := a.Tables().Owner(rec)
+	return exists
+}
+
+// generation is what a new key's must be. It makes sure that a caller whose own
+// workspace or user was deleted meanwhile makes none for another of the same id.
+func (a *api) generation(who *caller, rec *key.Record) (string, error) {
+	tables := a.Tables()
+	if !who.operator() {
+		if _, _, exists := tables.Owner(who.rec); !exists {
+			return "", errUnauthorized
+		}
+	}
+	return tables.GenerationFor(rec), nil
+}
