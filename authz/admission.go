@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tollgate/authz/limit"
+	"tollgate/authz/reason"
 )
 
 // Admission is what a check allowed and reserved: all that its settlement, on
@@ -13,7 +14,7 @@ type Admission struct {
 	ID        string // a UUIDv7; the event's id and requestId
 	Replica   string // the owner, which alone may close it
 	Workspace string
-	Key       string // the key's id
+	Key       string // the key's id; "" where Observed says why there is none
 	User      string // of a personal key
 
 	ExternalID string
@@ -34,6 +35,10 @@ type Admission struct {
 
 	Start    time.Time // microseconds, UTC
 	Deadline time.Time // when the sweep may close it: the route's maxDuration + 2 min
+
+	// Observed is why the request would have been refused, had its route not been
+	// in observe mode: KeyMissing or KeyInvalid. None: it presented a valid key.
+	Observed reason.Reason
 
 	// Reserved is what the limits hold for it.
 	Reserved limit.Grant

@@ -16,7 +16,7 @@ import (
 
 // admit reserves, writes the admission down and fills in the decision: the last
 // step, after which the request goes on. A request that is refused here has used
-// up nothing.
+// up nothing. An explanation ends where something would be taken.
 func (c *check) admit() bool {
 	a := c.admission()
 	var scratch [limit.Scopes]limit.Demand
@@ -26,12 +26,19 @@ func (c *check) admit() bool {
 		return c.refuse(reason.TokenRequestTooLarge)
 	}
 	var v limit.Verdict
-	c.Limits.Reserve(c.now, demands, tokens, &v)
+	if c.question != nil {
+		c.Limits.Peek(c.now, demands, tokens, &v)
+	} else {
+		c.Limits.Reserve(c.now, demands, tokens, &v)
+	}
 	c.d.ResponseHeaders = appendLimits(c.d.ResponseHeaders, &v)
 	if v.Reason != reason.None {
 		c.why.RetryAfter = v.Wait
 		c.why.Detail = limitSentence(&v)
 		return c.refuse(v.Reason)
+	}
+	if c.question != nil {
+		return true
 	}
 	a.Reserved = limit.Grant{At: a.Start, Tokens: tokens, Counted: v.Counted}
 
@@ -42,8 +49,8 @@ func (c *check) admit() bool {
 		c.d.ResponseHeaders = nil
 		return c.refuse(reason.Unavailable)
 	}
-	if c.Used != nil {
-		c.Used(a.Key, c.now)
+	if c.Used != nil && a.Key != "" {
+		c.Used(a.Key, c.secret, c.now)
 	}
 	c.d.Admission = a
 	c.d.Token = c.Sealer.Seal(written)
@@ -60,7 +67,7 @@ func (c *check) admission() *Admission {
 		ExternalID: c.workspace.ExternalID, Labels: c.labels(), Tags: c.tags(),
 		Dialect: c.call.Dialect.Name, Stream: c.call.Stream, RatesVersion: c.tables.Version,
 		Start: start, Deadline: start.Add(c.route.Duration(c.call.Path) + sweepGrace),
-		PromptBytes: c.call.PromptBytes,
+		PromptBytes: c.call.PromptBytes, Observed: c.d.Observed,
 	}
 	if c.model != nil {
 		a.Model = c.model.ID
@@ -140,7 +147,9 @@ func (c *check) tags() []Label {
 func (c *check) limits(d []limit.Demand, a *Admission) []limit.Demand {
 	plan := c.workspace.Plan
 	var of [limit.Scopes]key.Limits
-	of[limit.Key] = own(c.record.Limits, plan.PerKey)
+	if a.Key != "" { // else nobody presented one, see observe
+		of[limit.Key] = own(c.record.Limits, plan.PerKey)
+	}
 	if a.User != "" {
 		of[limit.User] = plan.PerUser
 	}
@@ -262,9 +271,11 @@ func (c *check) forward(a *Admission) {
 	d.RemoveHeaders = credentialHeaders
 	d.SetHeaders = append(make([]dialect.Header, 0, 8),
 		dialect.Header{Name: "x-tollgate-request-id", Value: a.ID},
-		dialect.Header{Name: "x-tollgate-workspace", Value: a.Workspace},
-		dialect.Header{Name: "x-tollgate-key-id", Value: a.Key},
-		dialect.Header{Name: "x-tollgate-plan", Value: c.workspace.Plan.ID})
+		dialect.Header{Name: "x-tollgate-workspace", Value: a.Workspace})
+	if a.Key != "" {
+		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: "x-tollgate-key-id", Value: a.Key})
+	}
+	d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: "x-tollgate-plan", Value: c.workspace.Plan.ID})
 	if a.User != "" {
 		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: "x-tollgate-user", Value: a.User})
 	}

@@ -39,8 +39,9 @@ type Authorizer struct {
 	Estimator *Estimator
 	// NewID makes an admission's id: unique, and hard to guess.
 	NewID func() string
-	// Used is told of each admission of a key. nil: nobody is told.
-	Used func(keyID string, now time.Time)
+	// Used is told of each admission of a key, and by which of its secrets. nil:
+	// nobody is told.
+	Used func(keyID string, secret int, now time.Time)
 }
 
 // check is one check under way.
@@ -54,12 +55,16 @@ type check struct {
 	route     *catalog.Route
 	call      dialect.Call
 	record    *key.Record
+	secret    int // number of the one that was presented
 	workspace *catalog.Workspace
 	user      *catalog.User
 	model     *catalog.Model
 	id        string
 
 	why dialect.Refusal // set by the step that refused
+	// question is what an explanation is asked for: then the limits are only
+	// looked at, and nothing is admitted. nil: this is a check.
+	question *Question
 }
 
 // sweepGrace is how long after a route's maxDuration an admission stays open for
@@ -72,27 +77,42 @@ const sweepGrace = 2 * time.Minute
 func (a *Authorizer) Check(ctx context.Context, now time.Time, req *dialect.Request, d *Decision) {
 	*d = Decision{HeadersOnly: req.HeadersOnly}
 	c := check{Authorizer: a, now: now, req: req, d: d, tables: a.Tables(), id: a.NewID()}
-	passed := c.findRoute() && c.findKey(ctx) && c.checkState() && c.checkAction()
-	switch {
-	case passed && req.HeadersOnly:
+	if c.decide(ctx) {
 		return
-	case passed && c.call.Answer == dialect.AnswerModels:
-		c.answerModels()
-		return
-	case passed && c.readCall() && c.findModel():
-		if c.call.Answer == dialect.AnswerModel {
-			response := c.call.Dialect.ModelAnswer(dialect.Model{ID: c.model.ID}, c.id)
-			d.Response = &response
-			return
-		}
-		if c.admit() {
-			return
-		}
 	}
 	c.why.RequestID = c.id
 	response := c.call.Dialect.Refuse(c.why)
 	response.Headers = append(response.Headers, d.ResponseHeaders...)
 	d.Reason, d.Response, d.ResponseHeaders = c.why.Reason, &response, nil
+}
+
+// decide takes the steps, in their order, of a check and of an explanation. It
+// returns false where one refused, for c.why.
+func (c *check) decide(ctx context.Context) bool {
+	if !c.findRoute() {
+		return false
+	}
+	identified := c.findKey(ctx) && c.checkState()
+	if !identified && c.observe() {
+		identified = c.checkState()
+	}
+	if !identified || !c.checkAction() {
+		return false
+	}
+	switch {
+	case c.req.HeadersOnly:
+		return true
+	case c.call.Answer == dialect.AnswerModels:
+		c.answerModels()
+		return true
+	case !c.readCall() || !c.findModel():
+		return false
+	case c.call.Answer == dialect.AnswerModel:
+		response := c.call.Dialect.ModelAnswer(dialect.Model{ID: c.model.ID}, c.id)
+		c.d.Response = &response
+		return true
+	}
+	return c.admit()
 }
 
 // refuse is how a step ends the check.
@@ -121,6 +141,9 @@ func (c *check) findRoute() bool {
 var defaultFormat = key.MustFormat(key.DefaultFormat)
 
 func (c *check) findKey(ctx context.Context) bool {
+	if c.question != nil && c.question.Record != nil {
+		return c.present(c.question.Record, someSecret(c.question.Record, c.now))
+	}
 	secret, why, detail := dialect.Credential(c.req)
 	if c.why.Detail = detail; why != reason.None {
 		return c.refuse(why)
@@ -135,28 +158,42 @@ func (c *check) findKey(ctx context.Context) bool {
 		return c.refuse(reason.KeyInvalid)
 	case err != nil:
 		return c.refuse(reason.Unavailable)
-	case !record.Valid(digest, c.now):
+	}
+	return c.present(record, digest)
+}
+
+// present takes a key whose secret with this digest was presented.
+func (c *check) present(record *key.Record, digest key.Digest) bool {
+	if !record.Valid(digest, c.now) {
 		return c.refuse(reason.KeyInvalid)
 	}
-	c.record = record
+	c.record, c.secret = record, record.Secrets[record.Secret(digest)].Number
+	return true
+}
+
+// observe lets a request without a valid key go on where its route only observes,
+// as what the route has in a key's place. What is refused for any other reason
+// stays so.
+func (c *check) observe() bool {
+	if c.route.Observe == nil || c.why.Reason != reason.KeyMissing && c.why.Reason != reason.KeyInvalid {
+		return false
+	}
+	c.d.Observed, c.why = c.why.Reason, dialect.Refusal{}
+	c.record, c.workspace, c.user = c.route.Observe, nil, nil
 	return true
 }
 
 // checkState joins the key with its workspace and user as they are now. A key of
-// a workspace or a user that was deleted opens nothing.
+// a workspace or a user that was deleted opens nothing, also when there is another
+// one of the same id.
 func (c *check) checkState() bool {
-	c.workspace = c.tables.Workspaces[c.record.Workspace]
-	if c.workspace == nil {
-		return c.refuse(reason.KeyInvalid)
-	}
-	if c.record.Kind == key.Personal {
-		c.user = c.tables.User(c.record.Workspace, c.record.User)
-	}
+	var exists bool
+	c.workspace, c.user, exists = c.tables.Owner(c.record)
 	switch {
+	case !exists:
+		return c.refuse(reason.KeyInvalid)
 	case c.workspace.Suspended:
 		return c.refuse(reason.WorkspaceSuspended)
-	case c.record.Kind == key.Personal && c.user == nil:
-		return c.refuse(reason.KeyInvalid)
 	case c.user != nil && c.user.Suspended:
 		return c.refuse(reason.UserSuspended)
 	}

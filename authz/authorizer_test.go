@@ -198,7 +198,7 @@ func TestActionDeniedSaysWhichKeyIsNeeded(t *testing.T) {
 func TestAdmission(t *testing.T) {
 	a, l := newAuthorizer(t)
 	var used string
-	a.Used = func(id string, _ time.Time) { used = id }
+	a.Used = func(id string, _ int, _ time.Time) { used = id }
 	req := post("ann", chat("meta-llama/Llama"),
 		dialect.Header{Name: "x-tag", Value: "nightly"}, dialect.Header{Name: "x-client-request-id", Value: "c-1"})
 	var d Decision

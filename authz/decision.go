@@ -17,6 +17,11 @@ type Decision struct {
 	Response  *dialect.Response
 	Admission *Admission
 
+	// Observed is why the request would have been refused, had its route not been
+	// in observe mode: KeyMissing or KeyInvalid. None otherwise. It does not
+	// exclude a refusal for another Reason.
+	Observed reason.Reason
+
 	// The rest is for an admission.
 
 	// Token is the admission in its sealed form, which the proxy hands back at

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tollgate/authz/limit"
+	"tollgate/authz/reason"
 )
 
 // An admission's written form, version 1, is one version byte and then its
@@ -28,6 +29,8 @@ const admissionVersion = 1
 const (
 	flagStream = 1 << iota
 	flagCapped
+	flagKeyMissing // Observed; these two came later, what doesn't know them leaves them out
+	flagKeyInvalid
 )
 
 // Bounds of what a parser accepts, far above what a check can write.
@@ -56,6 +59,12 @@ func (a *Admission) AppendBinary(b []byte) []byte {
 	}
 	if a.Capped {
 		flags |= flagCapped
+	}
+	switch a.Observed {
+	case reason.KeyMissing:
+		flags |= flagKeyMissing
+	case reason.KeyInvalid:
+		flags |= flagKeyInvalid
 	}
 	for _, n := range [...]int64{
 		flags, int64(a.RatesVersion), a.Start.UnixMicro(), a.Deadline.UnixMicro(),
@@ -96,6 +105,12 @@ func ParseAdmission(data []byte) (*Admission, error) {
 	a.Tags = r.labels()
 	flags := r.int()
 	a.Stream, a.Capped = flags&flagStream != 0, flags&flagCapped != 0
+	switch {
+	case flags&flagKeyMissing != 0:
+		a.Observed = reason.KeyMissing
+	case flags&flagKeyInvalid != 0:
+		a.Observed = reason.KeyInvalid
+	}
 	a.RatesVersion = uint64(r.int())
 	a.Start = r.time()
 	a.Deadline = r.time()

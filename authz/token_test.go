@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tollgate/authz/limit"
+	"tollgate/authz/reason"
 )
 
 func anyAdmission(t *rapid.T) *Admission {
@@ -40,6 +41,7 @@ func anyAdmission(t *rapid.T) *Admission {
 		Reserved:      limit.Grant{At: when.Draw(t, "at"), Tokens: count.Draw(t, "tokens"), Counted: limit.Set(rapid.Uint8().Draw(t, "counted"))},
 		InputEstimate: count.Draw(t, "in"), OutputEstimate: count.Draw(t, "out"), PromptBytes: count.Draw(t, "bytes"),
 		ModelLimit: text.Draw(t, "pattern"),
+		Observed:   rapid.SampledFrom([]reason.Reason{reason.None, reason.KeyMissing, reason.KeyInvalid}).Draw(t, "observed"),
 	}
 }
 

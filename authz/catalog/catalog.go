@@ -44,6 +44,9 @@ type WorkspaceSpec struct {
 	Multiplier string            `json:"multiplier,omitzero"`
 	ExternalID string            `json:"externalId,omitzero"`
 	Labels     map[string]string `json:"labels,omitzero"`
+	// Managed and Generation are of the stored form, see generation.go.
+	Managed    []string `json:"managed,omitzero"`
+	Generation string   `json:"generation,omitzero"`
 }
 
 // KeyDefaultsSpec is what a key of the workspace has unless it is made with
@@ -61,6 +64,9 @@ type UserSpec struct {
 	Suspended  bool              `json:"suspended,omitzero"`
 	ExternalID string            `json:"externalId,omitzero"`
 	Labels     map[string]string `json:"labels,omitzero"`
+	// Managed and Generation are of the stored form, see generation.go.
+	Managed    []string `json:"managed,omitzero"`
+	Generation string   `json:"generation,omitzero"`
 }
 
 // Role is what a user may do beside using models.
@@ -179,8 +185,17 @@ type RouteSpec struct {
 	// DefaultMaxMultipart for multipart/form-data.
 	MaxBody string `json:"maxBody,omitzero"`
 	Mode    Mode   `json:"mode,omitzero"` // "": Enforce
+	// Observe is for Mode Observe.
+	Observe ObserveSpec `json:"observe,omitzero"`
 	// Settlement says who tells what became of a request; "": SettledByEnvoy.
 	Settlement Settlement `json:"settlement,omitzero"`
+}
+
+// ObserveSpec says what becomes of requests that a route in mode Observe lets
+// through.
+type ObserveSpec struct {
+	// Workspace owns them: its models, plan and usage; "": the only one.
+	Workspace string `json:"workspace,omitzero"`
 }
 
 // Settlement is how a route's admissions are settled.

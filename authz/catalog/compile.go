@@ -61,9 +61,11 @@ func Compile(c *Catalog, from Source) (*Tables, error) {
 		}
 		t.Workspaces[w.ID] = w
 	}
-	for _, u := range c.Users {
+	for i := range c.Users {
+		u := &c.Users[i]
 		t.Workspaces[u.Workspace].Users[u.ID] = &User{
 			ID: u.ID, Role: cmp.Or(u.Role, Member), Suspended: u.Suspended, ExternalID: u.ExternalID, Labels: u.Labels,
+			Generation: u.Generation, Spec: u,
 		}
 	}
 	for i := range c.Models {
@@ -78,9 +80,28 @@ func Compile(c *Catalog, from Source) (*Tables, error) {
 		if err != nil {
 			return nil, fmt.Errorf("route of dialect %q: %w", c.Routes[i].Dialect, err)
 		}
+		if c.Routes[i].Mode == Observe {
+			r.Observe = t.unidentified(c.Routes[i].Observe.Workspace)
+		}
 		t.Routes = append(t.Routes, r)
 	}
 	return t, nil
+}
+
+// unidentified is what stands in for a key that a request doesn't have. workspace
+// "" is the only one.
+func (t *Tables) unidentified(workspace string) *key.Record {
+	for id := range t.Workspaces {
+		if len(t.Workspaces) == 1 {
+			workspace = id
+		}
+	}
+	return &key.Record{
+		Version: key.RecordVersion, Workspace: workspace, Kind: key.Workspace, Status: key.Active,
+		// What changes something is never done without a key.
+		Actions:    []key.Action{key.Infer, key.Wake},
+		Generation: t.Workspaces[workspace].Generation,
+	}
 }
 
 // add puts a model where it is looked up.
@@ -146,6 +167,7 @@ func compileWorkspace(s *WorkspaceSpec, plans map[string]*Plan) (*Workspace, err
 		KeyDefaults: KeyDefaults{Actions: slices.Clone(s.KeyDefaults.Actions)},
 		Users:       make(map[string]*User),
 		ExternalID:  s.ExternalID, Labels: s.Labels,
+		Generation: s.Generation, Spec: s,
 	}
 	if s.KeyDefaults.Actions == nil {
 		w.KeyDefaults.Actions = []key.Action{key.Infer}
@@ -226,7 +248,7 @@ func compileRoute(s *RouteSpec, from Source) (r Route, err error) {
 	r = Route{
 		MaxDuration: DefaultMaxDuration, MaxWebSocketDuration: DefaultMaxWebSocketDuration,
 		MaxBody: DefaultMaxBody, MaxMultipart: DefaultMaxMultipart,
-		Observe: s.Mode == Observe, Unsettled: s.Settlement == Unsettled,
+		Unsettled: s.Settlement == Unsettled,
 	}
 	r.Dialect, _ = dialect.Lookup(s.Dialect)
 	if s.MaxDuration != "" {

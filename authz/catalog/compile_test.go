@@ -62,7 +62,7 @@ func TestCompileSample(t *testing.T) {
 		t.Errorf("upstream %+v, want %+v", m.Upstreams[0], want)
 	}
 	r := tables.Routes[0]
-	if r.Dialect == nil || r.Dialect.Name != "podstack" || r.Upstream != nil || r.Cluster != "" || r.Observe ||
+	if r.Dialect == nil || r.Dialect.Name != "podstack" || r.Upstream != nil || r.Cluster != "" || r.Observe != nil ||
 		r.MaxDuration != time.Hour || r.MaxBody != 16<<20 || r.MaxMultipart != 32<<20 {
 		t.Errorf("route %+v", r)
 	}
@@ -83,7 +83,7 @@ users: [{id: u, workspace: w}]
 models:
   - id: gate-only
   - {id: mesh, cluster: mine, deployed: false}
-routes: [{dialect: openai, maxBody: 1MiB, maxDuration: 90s, mode: observe}]
+routes: [{dialect: openai, maxBody: 1MiB, maxDuration: 90s, mode: observe, observe: {workspace: v}}]
 settings: {modelHeader: X-Model, billing: {unsettled: charge}}
 `)
 	w := tables.Workspaces["w"]
@@ -102,7 +102,7 @@ settings: {modelHeader: X-Model, billing: {unsettled: charge}}
 	if m := tables.Models["mesh"]; m.Deployed || m.Cluster != "mine" {
 		t.Errorf("model %+v", m)
 	}
-	if r := tables.Routes[0]; r.MaxBody != 1<<20 || r.MaxMultipart != 1<<20 || r.MaxDuration != 90*time.Second || !r.Observe {
+	if r := tables.Routes[0]; r.MaxBody != 1<<20 || r.MaxMultipart != 1<<20 || r.MaxDuration != 90*time.Second || r.Observe.Workspace != "v" || r.Observe.May(key.Manage) || !r.Observe.May(key.Infer) {
 		t.Errorf("route %+v", r)
 	}
 	if s := tables.Settings; s.ModelHeader != "x-model" || s.Billing.Unsettled != ChargeEstimate {

@@ -76,16 +76,18 @@ func TestSample(t *testing.T) {
 // TestStored reads a catalog as the first form of it was stored, and finds
 // every value that was in it.
 func TestStored(t *testing.T) {
-	b, err := os.ReadFile("testdata/stored.v1.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := Encode(mustParse(t, string(b)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(bytes.TrimSpace(b), got) {
-		t.Errorf("read and stored again:\n%s\nwant\n%s", got, b)
+	for _, name := range []string{"stored.v1.json", "stored.v1-managed.json"} {
+		b, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Encode(mustParse(t, string(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(bytes.TrimSpace(b), got) {
+			t.Errorf("%s: read and stored again:\n%s\nwant\n%s", name, got, b)
+		}
 	}
 }
 
@@ -137,6 +139,12 @@ c:3:30: users[0].workspace: there is no workspace "v"; declare it under workspac
 		{"models: [{id: m, upstreams: [{url: 'http://a/x'}, {url: 'http://b/y'}]}]", `c:1:57: models[0].upstreams[1].url: differs in scheme or path from the first: the upstreams of a model serve the same API`},
 		{"models: [{id: m, credential: {from: 'env:A', header: host}}]", `c:1:54: models[0].credential.header: the header host has another use: choose another one`},
 		{"routes: [{dialect: openay}]", `c:1:20: routes[0].dialect: there is no dialect "openay"; it may be openai, podstack`},
+		{"routes: [{dialect: openai, observe: {workspace: w}}]", `c:1:37: routes[0].observe: is for mode: observe, which this route doesn't have`},
+		{"routes: [{dialect: openai, mode: observe}]", `c:1:10: routes[0].observe.workspace: is missing: name the workspace that owns what passes without a key; only where there is one workspace it is the default`},
+		{workspace + "routes: [{dialect: openai, mode: observe, observe: {workspace: v}}]", `c:3:64: routes[0].observe.workspace: there is no workspace "v"; declare it under workspaces`},
+		{workspace + "routes: [{dialect: openai, mode: observe}]", ""},
+		{"plans: [{id: p}]\nworkspaces: [{id: w, plan: p, generation: 'a b', managed: [x, x]}]", `c:2:43: workspaces[0].generation: a generation is 1 to 64 letters, digits and -; Tollgate writes it by itself
+c:2:63: workspaces[0].managed[1]: "x" stands twice`},
 		{"routes: [{dialect: openai}, {dialect: openai}]", `c:1:39: routes[1].dialect: there is another route of this dialect: keep one`},
 		{"routes: [{dialect: openai, maxWebSocketDuration: 2d}]", `c:1:50: routes[0].maxWebSocketDuration: want a duration from 1s to 24h, such as 90s or 1h30m`},
 		{"routes: [{dialect: openai, settlement: later}]", `c:1:40: routes[0].settlement: want one of envoy, none, not "later"`},

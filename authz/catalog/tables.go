@@ -37,6 +37,8 @@ type Workspace struct {
 	Users       map[string]*User
 	ExternalID  string
 	Labels      map[string]string
+	Generation  string
+	Spec        *WorkspaceSpec // as it was declared
 
 	own []*Model // models that not every workspace sees, by id
 }
@@ -51,6 +53,8 @@ type User struct {
 	Suspended  bool
 	ExternalID string
 	Labels     map[string]string
+	Generation string
+	Spec       *UserSpec // as it was declared
 }
 
 // Plan is what a workspace may use. A limit of 0 is none.
@@ -123,7 +127,10 @@ type Route struct {
 	// MaxBody and MaxMultipart are the most bytes that a request's body may
 	// have: of multipart/form-data the latter.
 	MaxBody, MaxMultipart int64
-	Observe               bool
+	// Observe stands in for a request's key where there is no valid one, in mode
+	// Observe: a key without an id that may infer and wake. nil: such a request is
+	// refused.
+	Observe *key.Record
 	// Unsettled says that nobody will tell what became of a request.
 	Unsettled bool
 }

@@ -70,7 +70,7 @@ func (s *source) validate(c *Catalog) {
 		s.id(path, m.ID, "model", checkModelID, models)
 		s.model(path, m, known)
 	}
-	s.routes(c.Routes)
+	s.routes(c.Routes, known)
 	s.settings(&c.Settings)
 }
 
@@ -184,6 +184,7 @@ func (s *source) workspace(path string, w *WorkspaceSpec, known ids) {
 	s.optional(path+".multiplier", w.Multiplier, checkDecimal)
 	s.optional(path+".externalId", w.ExternalID, checkText)
 	s.labels(path+".labels", w.Labels)
+	s.provenance(path, w.Managed, w.Generation)
 }
 
 func (s *source) users(users []UserSpec, known ids) {
@@ -203,6 +204,7 @@ func (s *source) users(users []UserSpec, known ids) {
 		oneOf(s, path+".role", u.Role, Admin, Member)
 		s.optional(path+".externalId", u.ExternalID, checkText)
 		s.labels(path+".labels", u.Labels)
+		s.provenance(path, u.Managed, u.Generation)
 	}
 }
 

@@ -108,7 +108,7 @@ func checkFree(name string) error {
 // secretHeaders carry keys, which must not get into events.
 var secretHeaders = []string{"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
 
-func (s *source) routes(routes []RouteSpec) {
+func (s *source) routes(routes []RouteSpec, known ids) {
 	seen := make(map[string]bool, len(routes))
 	for i := range routes {
 		r := &routes[i]
@@ -131,8 +131,24 @@ func (s *source) routes(routes []RouteSpec) {
 			return err
 		})
 		oneOf(s, path+".mode", r.Mode, Enforce, Observe)
+		s.observe(path+".observe", r, known)
 		oneOf(s, path+".settlement", r.Settlement, SettledByEnvoy, Unsettled)
 	}
+}
+
+// observe checks that what a route in observe mode lets through has an owner.
+func (s *source) observe(path string, r *RouteSpec, known ids) {
+	if r.Mode != Observe {
+		if s.written(path) || r.Observe.Workspace != "" {
+			s.invalidf(path, "is for mode: observe, which this route doesn't have")
+		}
+		return
+	}
+	if r.Observe.Workspace == "" && len(known.workspaces) != 1 && !s.broken["workspaces"] {
+		s.invalidf(path+".workspace", "is missing: name the workspace that owns what passes without a key; only where there is one workspace it is the default")
+		return
+	}
+	s.reference(path+".workspace", r.Observe.Workspace, "workspace", known.workspaces)
 }
 
 func (s *source) settings(c *SettingsSpec) {

@@ -103,6 +103,9 @@ func tell(now time.Duration, demands []Demand, counters *[Scopes]*counter, v *Ve
 		}
 		v.Requests.tighten(now, d.Requests, &c.requests)
 		v.Tokens.tighten(now, d.Tokens, &c.tokens)
+		if left := max(d.Concurrent-c.held, 0); d.Concurrent > 0 && (v.Concurrent.Limit == 0 || left < v.Concurrent.Remaining) {
+			v.Concurrent = State{Limit: d.Concurrent, Remaining: left}
+		}
 	}
 }
 

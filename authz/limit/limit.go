@@ -76,8 +76,9 @@ type Verdict struct {
 	Wait   time.Duration // until the same request could pass, if nothing else changes; 0: not known
 	// Counted are the scopes that now hold the reservation.
 	Counted Set
-	// Requests and Tokens include what was just reserved.
-	Requests, Tokens State
+	// Requests, Tokens and Concurrent include what was just reserved. Concurrent
+	// has no Reset: a slot comes back when a request ends.
+	Requests, Tokens, Concurrent State
 }
 
 // Grant is a reservation that was made, as its admission remembers it.

@@ -1,0 +1,180 @@
+package authz
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
+	"tollgate/authz/key"
+	"tollgate/authz/limit"
+	"tollgate/authz/reason"
+)
+
+// TestExplainSaysWhatCheckDoes: for every situation, in every state of the
+// limits, an explanation by the key's id and one by its secret give the reason
+// that the check then gives, and asking any number of times uses nothing up.
+func TestExplainSaysWhatCheckDoes(t *testing.T) {
+	a, l := newAuthorizer(t)
+	keys := a.Keys.(keyring)
+	for _, secret := range []string{
+		"good", "ann", "bob", "gone-user", "gone-workspace", "late", "other", "revoked", "expired", "account", "one-model", "raised", brokenSecret, "stranger", "",
+	} {
+		for _, model := range []string{"meta-llama/Llama", "small/one", "closed", "idle", "theirs", "no/such", ""} {
+			// Until the limits refuse, and once more.
+			for n := range 8 {
+				body := chat(model)
+				if model == "" {
+					body = `{}`
+				}
+				// What the explanation looks at: nothing of a prompt, no maximum.
+				check := &dialect.Request{Method: "POST", Path: "/v1/chat/completions", Body: []byte(fmt.Sprintf(`{"model":%q}`, model))}
+				if model == "" {
+					check.Body = []byte(body)
+				}
+				if secret != "" {
+					check.Headers = []dialect.Header{{Name: "authorization", Value: "Bearer " + secret}}
+				}
+				questions := []Question{{Secret: secret, Model: model, Method: "POST", Path: check.Path}}
+				if rec := keys[key.DigestOf(secret)]; rec != nil {
+					questions = append(questions, Question{Record: rec, Model: model, Path: check.Path}, Question{Record: rec, Model: model, Dialect: "openai"})
+				}
+				var said []reason.Reason
+				for range 3 {
+					for i := range questions {
+						said = append(said, a.Explain(t.Context(), start, &questions[i]).Reason)
+					}
+				}
+				var d Decision
+				a.Check(t.Context(), start, check, &d)
+				for _, r := range said {
+					if r != d.Reason {
+						t.Fatalf("%q for %q, the %d.: explained as %v, checked as %v", secret, model, n+1, said, d.Reason)
+					}
+				}
+			}
+		}
+	}
+	if len(l.open) == 0 {
+		t.Error("nothing was ever admitted")
+	}
+}
+
+// TestExplainKnowsEveryPath: the request that stands for a question is one that
+// its path takes, whatever dialect it is of.
+func TestExplainKnowsEveryPath(t *testing.T) {
+	a, _ := newAuthorizer(t)
+	text := "plans: [{id: p}]\nworkspaces: [{id: demo, plan: p}]\nmodels: [{id: meta-llama/Llama}, {id: plain}]\nroutes:\n"
+	for _, name := range dialect.Names() {
+		text += "  - {dialect: " + name + "}\n"
+	}
+	tables := compiled(t, text)
+	a.Tables = func() *catalog.Tables { return tables }
+	rec := a.Keys.(keyring)[key.DigestOf("good")]
+	rec.Actions = []key.Action{key.Infer, key.Wake, key.Manage, key.Metrics}
+	for _, name := range dialect.Names() {
+		d, _ := dialect.Lookup(name)
+		if e := a.Explain(t.Context(), start, &Question{Record: rec, Dialect: name, Model: "plain"}); e.Dialect != name || e.Reason != reason.None {
+			t.Errorf("%s: %+v", name, e)
+		}
+		for i := range d.Paths {
+			p := &d.Paths[i]
+			q := &Question{Record: rec, Method: p.Method, Path: fill(p.Pattern, "plain"), Model: "plain"}
+			e := a.Explain(t.Context(), start, q)
+			if e.Reason != reason.None || e.Dialect == "" {
+				t.Errorf("%s %s of %s: %v %s", p.Method, p.Pattern, name, e.Reason, e.Detail)
+			}
+			if p.ModelIn != dialect.ModelNone && e.Model != "plain" {
+				t.Errorf("%s %s of %s: the model is %q", p.Method, p.Pattern, name, e.Model)
+			}
+		}
+	}
+	for pattern, want := range map[string]string{"/a/{model...}/b": "/a/meta-llama/L%20x/b", "/a/{model}": "/a/meta-llama%2FL%20x", "/a": "/a"} {
+		if got := fill(pattern, "meta-llama/L x"); got != want {
+			t.Errorf("%s is filled as %s", pattern, got)
+		}
+	}
+}
+
+func TestExplainTellsWhatRemains(t *testing.T) {
+	a, _ := newAuthorizer(t)
+	a.Tables = withLimits(t)
+	keys := a.Keys.(keyring)
+	rec := keys[key.DigestOf("ann")]
+	q := &Question{Record: rec, Model: "small/one"}
+	first := a.Explain(t.Context(), start, q)
+	var d Decision
+	a.Check(t.Context(), start, post("ann", chat("small/one")), &d)
+	if d.Admission == nil {
+		t.Fatal(string(d.Response.Body))
+	}
+	taken := d.Admission.Reserved.Tokens
+	after := a.Explain(t.Context(), start.Add(time.Second), q)
+	if first.Reason != reason.None || first.Plan != "lite" || first.User != "ann" || first.Key != rec.ID || first.Workspace != "demo" {
+		t.Errorf("explained as %+v", first)
+	}
+	for i, want := range []struct {
+		scope            limit.Scope
+		name             string
+		before, now      int64 // requests left
+		slots, slotsLeft int64
+		tokens           int64
+	}{
+		{limit.Key, "", 5, 4, 2, 1, 1000},
+		{limit.User, "", 7, 6, 0, 0, 0},
+		{limit.Workspace, "", 9, 8, 0, 0, 0},
+		{limit.Model, "small/*", 0, 0, 0, 0, 100},
+	} {
+		f, s := first.Limits[i], after.Limits[i]
+		if s.Scope != want.scope || s.Name != want.name || f.Requests.Remaining != want.before || s.Requests.Remaining != want.now ||
+			f.Concurrent.Limit != want.slots || f.Concurrent.Remaining != want.slots || s.Concurrent.Remaining != want.slotsLeft ||
+			f.Tokens.Remaining != want.tokens || want.tokens > 0 && s.Tokens.Remaining != want.tokens-taken {
+			t.Errorf("%v: %+v, then %+v", want.scope, f, s)
+		}
+		if s.Requests.Limit > 0 && s.Requests.Reset <= 0 {
+			t.Errorf("%v: it is not told when it resets", want.scope)
+		}
+	}
+	if len(first.Limits) != 4 {
+		t.Errorf("limits %+v", first.Limits)
+	}
+	for range 4 {
+		a.Check(t.Context(), start, post("ann", chat("meta-llama/Llama")), &d)
+	}
+	if e := a.Explain(t.Context(), start, q); e.Reason != reason.ConcurrencyLimitExceeded || e.Detail == "" {
+		t.Errorf("with both slots taken: %+v", e)
+	}
+}
+
+func compiled(t testing.TB, text string) *catalog.Tables {
+	t.Helper()
+	parsed, err := catalog.Parse("test.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := catalog.Compile(parsed, catalog.Source{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tables
+}
+
+// withLimits are tables with a limit of every scope.
+func withLimits(t testing.TB) func() *catalog.Tables {
+	t.Helper()
+	tables := compiled(t, `
+plans:
+  - id: lite
+    limits:
+      perKey: {requestsPerMinute: 5, tokensPerMinute: 1000, concurrentRequests: 2}
+      perUser: {requestsPerMinute: 7}
+      perWorkspace: {requestsPerMinute: 9}
+      perModel: {"small/*": {tokensPerMinute: 100}}
+workspaces: [{id: demo, plan: lite}]
+users: [{id: ann, workspace: demo}]
+models: [{id: small/one}, {id: meta-llama/Llama}]
+routes: [{dialect: openai}]
+`)
+	return func() *catalog.Tables { return tables }
+}
