@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"tollgate/authz"
+	"tollgate/authz/reason"
 )
 
 // What is the same in every usage event.
@@ -61,7 +62,7 @@ type UsageData struct {
 	Adjusts         string `json:"adjusts,omitempty"`
 	ClientRequestID string `json:"clientRequestId,omitempty"` // the caller's own x-request-id
 	Workspace       string `json:"workspace"`
-	Key             string `json:"key"`            // the key's id
+	Key             string `json:"key"`            // the key's id; "" where Observed says why there is none
 	User            string `json:"user,omitempty"` // whom a personal key belongs to
 	ExternalID      string `json:"externalId,omitempty"`
 	// Labels are those of workspace, user and key at the admission.
@@ -70,6 +71,9 @@ type UsageData struct {
 	Tags    map[string]string `json:"tags,omitempty"`
 	Model   string            `json:"model,omitempty"`
 	Dialect string            `json:"dialect"`
+	// Observed is why the request would have been refused, had its route not been
+	// in observe mode.
+	Observed string `json:"observed,omitempty"`
 
 	Outcome authz.Outcome `json:"outcome"`
 	// Measurement says how the tokens came about: where it is none, they are
@@ -132,6 +136,7 @@ func FromUsage(source string, u *authz.Usage) Event {
 			Tags:                     labelMap(a.Tags),
 			Model:                    a.Model,
 			Dialect:                  a.Dialect,
+			Observed:                 observed(a),
 			Outcome:                  u.Outcome,
 			Measurement:              u.Measurement,
 			Superseded:               u.Superseded,
@@ -151,12 +156,22 @@ func FromUsage(source string, u *authz.Usage) Event {
 	}
 }
 
+// observed is "" for a request that presented a valid key.
+func observed(a *authz.Admission) string {
+	if a.Observed == reason.None {
+		return ""
+	}
+	return a.Observed.String()
+}
+
 // Adjustment makes the event that corrects the one of an admission which was
 // closed as Unknown: u is what became of it. That event has no tokens, so the
 // differences are u's. The id follows from the admission's, so that an adjustment
 // which was made twice is recognised like an event that is delivered twice.
-func Adjustment(source string, u *authz.Usage) Event {
-	e := FromUsage(source, u)
+func Adjustment(source string, u *authz.Usage) Event { return adjusting(FromUsage(source, u)) }
+
+// adjusting makes the adjustment of what would have been the usage event.
+func adjusting(e Event) Event {
 	e.Type, e.Data.Adjusts = TypeAdjusted, e.ID
 	e.ID += lateSuffix
 	return e
@@ -165,6 +180,10 @@ func Adjustment(source string, u *authz.Usage) Event {
 // lateSuffix tells the adjustment by a late settlement, of which an admission has
 // one at most, from other corrections.
 const lateSuffix = ".late"
+
+// IsLate reports whether an adjustment's id is that of Adjustment for the event
+// that it adjusts: then that one was Unknown.
+func IsLate(id, adjusts string) bool { return adjusts != "" && id == adjusts+lateSuffix }
 
 // labelMap makes a map of labels; of a name that is there twice the last counts.
 func labelMap(labels []authz.Label) map[string]string {

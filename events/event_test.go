@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tollgate/authz"
+	"tollgate/authz/reason"
 )
 
 var update = flag.Bool("update", false, "write testdata anew; never for a version that was released")
@@ -52,10 +53,12 @@ func leastUsage() *authz.Usage {
 func TestEventSamples(t *testing.T) {
 	superseded := leastUsage()
 	superseded.Superseded = true
+	observed := leastUsage()
+	observed.Admission.Key, observed.Admission.Observed = "", reason.KeyMissing
 	for name, e := range map[string]Event{
 		"usage-v1-full": FromUsage(Source("test"), fullUsage()), "usage-v1-least": FromUsage(Source("test"), leastUsage()),
-		"usage-v1-superseded": FromUsage(Source("test"), superseded),
-		"adjusted-v1":         Adjustment(Source("test"), fullUsage()),
+		"usage-v1-superseded": FromUsage(Source("test"), superseded), "usage-v1-observed": FromUsage(Source("test"), observed),
+		"adjusted-v1": Adjustment(Source("test"), fullUsage()),
 	} {
 		got := append(e.AppendJSON(nil), '\n')
 		path := "testdata/" + name + ".json"

@@ -41,6 +41,7 @@ func (d *UsageData) write(w *writer) {
 	w.texts("tags", d.Tags)
 	w.optional("model", d.Model)
 	w.text("dialect", d.Dialect)
+	w.optional("observed", d.Observed)
 	w.text("outcome", string(d.Outcome))
 	w.text("measurement", string(d.Measurement))
 	if d.Superseded {

@@ -22,7 +22,7 @@ func openUsage(t *testing.T, nc *nats.Conn, cfg UsageConfig) *Usage {
 func outgoing(from, to int) []Outgoing {
 	var batch []Outgoing
 	for i := from; i < to; i++ {
-		batch = append(batch, Outgoing{Subject("demo", "key", "m"), fmt.Sprint("id", i), fmt.Appendf(nil, `{"n":%d}`, i)})
+		batch = append(batch, Outgoing{Subject: Subject("demo", "key", "m"), MsgID: fmt.Sprint("id", i), Payload: fmt.Appendf(nil, `{"n":%d}`, i)})
 	}
 	return batch
 }
@@ -61,7 +61,10 @@ func TestPublishBatchOnce(t *testing.T) {
 	if msg.Header.Get("Content-Type") != ContentType || msg.Header.Get("Nats-Msg-Id") != "id0" || msg.Subject != "tollgate.usage.v1.demo.key.m" {
 		t.Errorf("stored as %s with %v", msg.Subject, msg.Header)
 	}
-	for i, err := range u.PublishBatch(t.Context(), []Outgoing{{"elsewhere", "x", nil}, {"tollgate.usage.v1.a.b.c", "y", []byte("{}")}}) {
+	for i, err := range u.PublishBatch(t.Context(), []Outgoing{
+		{Subject: "elsewhere", MsgID: "x"},
+		{Subject: "tollgate.usage.v1.a.b.c", MsgID: "y", Payload: []byte("{}")},
+	}) {
 		if (err != nil) != (i == 0) {
 			t.Errorf("event %d: %v", i, err)
 		}
@@ -83,6 +86,14 @@ func TestFullStreamRefuses(t *testing.T) {
 		t.Fatalf("%d of 100 accepted, %d stored", ok, stored(t, u))
 	}
 	u = openUsage(t, nc, UsageConfig{MaxBytes: 1 << 20})
+	cfg := u.stream.CachedInfo().Config
+	if cfg.MaxBytes != 5_000 {
+		t.Errorf("opening the stream changed its limit to %d", cfg.MaxBytes)
+	}
+	cfg.MaxBytes = 1 << 20 // as its operator may
+	if _, err := u.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
 	publish(t, u, outgoing(0, 100))
 	if n := stored(t, u); n != 100 {
 		t.Errorf("with more room %d are stored, want 100", n)

@@ -20,15 +20,38 @@ import (
 	"tollgate/events"
 )
 
-// catalogStore holds the catalog in force. It implements manage.Catalog.
+// catalogStore holds the catalog in force. It implements manage.Catalog for the
+// changes that are made here, and takes in those that are made elsewhere from the
+// feed (Document).
 type catalogStore struct {
-	config  *events.Config
-	proxies proxies
-	log     *slog.Logger
-	tables  atomic.Pointer[catalog.Tables]
+	documents documents
+	proxies   proxies
+	peers     peers
+	log       *slog.Logger
+	tables    atomic.Pointer[catalog.Tables]
 
-	mu    sync.Mutex   // held for as long as a change takes
-	files fingerprints // of what the catalog in force read; guarded by mu
+	changing sync.Mutex // held for as long as a change takes that is made here, or a preparation
+
+	mu       sync.Mutex   // held to put tables in force; taken after changing
+	files    fingerprints // of what the catalog in force read; guarded by mu
+	unproven bool         // the store was replaced: whatever comes next is newer; guarded by mu
+}
+
+// documents is where the catalog is stored, beside the keys and so under the same
+// lease. Errors are those of package key.
+type documents interface {
+	GetDocument(ctx context.Context, name string) ([]byte, uint64, error)
+	PutDocument(ctx context.Context, name string, value []byte, expect uint64) (uint64, error)
+}
+
+// peers are the other replicas.
+type peers interface {
+	// Prepare returns once all that live are prepared for a catalog, in the form
+	// in which it is stored. The error says which one is not, and why.
+	Prepare(ctx context.Context, text []byte) error
+	// Wait returns once all replicas go by everything up to a revision, this one
+	// too, or when that is certain all the same, or when ctx ends.
+	Wait(ctx context.Context, revision uint64) manage.Propagation
 }
 
 // fingerprints are the SHA-256 of files by path.
@@ -50,8 +73,8 @@ const catalogDocument = "catalog"
 
 // openCatalog puts the stored catalog in force. The file counts only where none
 // is stored: what came later, by commands, must not be undone by a restart.
-func openCatalog(ctx context.Context, config *events.Config, p proxies, file string, log *slog.Logger) (*catalogStore, error) {
-	s := &catalogStore{config: config, proxies: p, log: log}
+func openCatalog(ctx context.Context, d documents, p proxies, others peers, file string, log *slog.Logger) (*catalogStore, error) {
+	s := &catalogStore{documents: d, proxies: p, peers: others, log: log}
 	var given *catalog.Catalog
 	if file != "" {
 		text, err := os.ReadFile(file)
@@ -71,7 +94,13 @@ func openCatalog(ctx context.Context, config *events.Config, p proxies, file str
 			given = &catalog.Catalog{}
 		}
 		_, err := s.Store(ctx, given, 0)
-		return s, err
+		if !errors.Is(err, key.ErrConflict) {
+			return s, err
+		}
+		// Another replica was first.
+		if stored, revision, err = s.Load(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if given != nil && !same(given, stored) {
 		log.Warn("the catalog file differs from the stored catalog, which is in force; tollgate apply brings the file into force", "file", file)
@@ -80,8 +109,8 @@ func openCatalog(ctx context.Context, config *events.Config, p proxies, file str
 	if err != nil {
 		return nil, fmt.Errorf("the stored catalog: %w", err)
 	}
-	s.install(tables, files, revision)
-	return s, p.Finish(tables)
+	s.install(tables, files, revision, false)
+	return s, p.Finish(s.Tables())
 }
 
 func same(a, b *catalog.Catalog) bool {
@@ -108,11 +137,55 @@ func compileNoting(c *catalog.Catalog) (*catalog.Tables, fingerprints, error) {
 	return tables, files, err
 }
 
-// install puts tables in force. s.mu is held, or nobody else knows s yet.
-func (s *catalogStore) install(t *catalog.Tables, files fingerprints, revision uint64) {
+// install puts tables in force, unless newer ones are; again also replaces those
+// of the same revision.
+func (s *catalogStore) install(t *catalog.Tables, files fingerprints, revision uint64, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.Tables(); now != nil && !s.unproven && (now.Version > revision || now.Version == revision && !again) {
+		return
+	}
 	t.Version = revision
-	s.files = files
+	s.files, s.unproven = files, false
 	s.tables.Store(t)
+}
+
+// Document takes in a change that was made anywhere: what the feed of keys brings.
+// An error keeps the feed, and so the lease, from going on: a catalog that can't
+// be used here must not be ignored, because it may forbid something.
+func (s *catalogStore) Document(name string, text []byte, revision uint64) error {
+	if name != catalogDocument {
+		return nil // of a newer version of this program
+	}
+	s.mu.Lock()
+	known := s.Tables() != nil && s.Tables().Version >= revision && !s.unproven
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	c, err := catalog.Parse("the stored catalog", text)
+	if err != nil {
+		return err
+	}
+	tables, files, err := compileNoting(c)
+	if err != nil {
+		return fmt.Errorf("the catalog that was stored can't be used here: %w", err)
+	}
+	s.install(tables, files, revision, false)
+	go func() { // the feed must not wait for a preparation that is under way
+		if err := s.proxies.Finish(s.Tables()); err != nil {
+			s.log.Error("Envoys could not be told of the new catalog", "error", err)
+		}
+	}()
+	return nil
+}
+
+// Reset says that the store is not the one it was: revisions begin anew. What is
+// in force stays so until the store has a catalog.
+func (s *catalogStore) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unproven = true
 }
 
 // Tables returns what is in force now.
@@ -125,12 +198,12 @@ func (s *catalogStore) IsTag(header string) bool {
 
 // Load implements manage.Catalog.
 func (s *catalogStore) Load(ctx context.Context) (*catalog.Catalog, uint64, error) {
-	text, revision, err := s.config.Get(ctx, catalogDocument)
-	if errors.Is(err, events.ErrNotFound) {
+	text, revision, err := s.documents.GetDocument(ctx, catalogDocument)
+	if errors.Is(err, key.ErrNotFound) {
 		return &catalog.Catalog{}, 0, nil
 	}
 	if err != nil {
-		return nil, 0, asKeyError(err)
+		return nil, 0, err
 	}
 	c, err := catalog.Parse("the stored catalog", text)
 	return c, revision, err
@@ -161,8 +234,8 @@ func storedForm(c *catalog.Catalog) ([]byte, error) {
 
 // Store implements manage.Catalog.
 func (s *catalogStore) Store(ctx context.Context, c *catalog.Catalog, expect uint64) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	text, err := storedForm(c)
 	if err != nil {
 		return 0, err
@@ -175,24 +248,79 @@ func (s *catalogStore) Store(ctx context.Context, c *catalog.Catalog, expect uin
 	if old != nil && old.Version != expect {
 		return 0, key.ErrConflict // no Envoy needs to hear of it
 	}
-	if err := s.prepare(ctx, old, tables); err != nil {
+	if err := s.prepare(ctx, old, tables, text); err != nil {
 		return 0, err
 	}
-	revision, err := s.config.Put(ctx, catalogDocument, text, expect)
+	revision, err := s.documents.PutDocument(ctx, catalogDocument, text, expect)
 	if err != nil {
 		if old != nil {
 			err = errors.Join(err, s.proxies.Finish(old))
 		}
-		return 0, asKeyError(err)
+		return 0, err
 	}
-	s.install(tables, files, revision)
-	return revision, s.proxies.Finish(tables)
+	s.install(tables, files, revision, false)
+	if err := s.proxies.Finish(s.Tables()); err != nil {
+		return 0, err
+	}
+	return revision, nil
+}
+
+// Wait implements manage.Catalog.
+func (s *catalogStore) Wait(ctx context.Context, revision uint64) manage.Propagation {
+	return s.peers.Wait(ctx, revision)
+}
+
+// prepare is the first phase of a change, if there was anything before: here and
+// at all other replicas. s.changing is held.
+func (s *catalogStore) prepare(ctx context.Context, old, next *catalog.Tables, text []byte) error {
+	if old == nil {
+		return nil
+	}
+	var others sync.WaitGroup
+	var elsewhere error
+	others.Go(func() { elsewhere = s.peers.Prepare(ctx, text) })
+	err := s.proxies.Prepare(ctx, old, next)
+	others.Wait()
+	if err == nil && elsewhere == nil {
+		return nil
+	}
+	err = errors.Join(err, elsewhere, s.proxies.Finish(old))
+	return refused(http.StatusUnprocessableEntity, "Nothing was changed: %v", err)
+}
+
+// stale is after how long a preparation is undone that no catalog came of.
+const stale = 30 * time.Second
+
+// Prepare is the first phase of a change that is made at another replica.
+func (s *catalogStore) Prepare(ctx context.Context, text []byte) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	c, err := catalog.Parse("the catalog to prepare for", text)
+	if err != nil {
+		return err
+	}
+	next, err := compile(c)
+	if err != nil {
+		return err
+	}
+	old := s.Tables()
+	if err := s.proxies.Prepare(ctx, old, next); err != nil {
+		return err
+	}
+	time.AfterFunc(stale, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.Tables() == old {
+			_ = s.proxies.Finish(old) // it was published before
+		}
+	})
+	return nil
 }
 
 // Refresh implements manage.Catalog.
 func (s *catalogStore) Refresh(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	c, revision, err := s.Load(ctx)
 	if err != nil {
 		return err
@@ -201,23 +329,11 @@ func (s *catalogStore) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.prepare(ctx, s.Tables(), tables); err != nil {
-		return err
-	}
-	s.install(tables, files, revision)
-	return s.proxies.Finish(tables)
-}
-
-// prepare is the first phase of a change, if there was anything before. s.mu is
-// held.
-func (s *catalogStore) prepare(ctx context.Context, old, next *catalog.Tables) error {
-	if old == nil {
-		return nil
-	}
-	if err := s.proxies.Prepare(ctx, old, next); err != nil {
+	if err := s.proxies.Prepare(ctx, s.Tables(), tables); err != nil {
 		return refused(http.StatusUnprocessableEntity, "Nothing was changed: %v", err)
 	}
-	return nil
+	s.install(tables, files, revision, true)
+	return s.proxies.Finish(s.Tables())
 }
 
 // refused is an answer of the management API that says why.

@@ -16,7 +16,9 @@ func newConsumerCreate(s *server) *cobra.Command {
 	var workspace string
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a credential that reads usage events and nothing else; it is shown this once", Args: takes("NAME"),
-		Long: "Makes a credential and a durable pull consumer for it. Tollgate must have been started with --nats-listen.",
+		Long: `Makes a credential and a durable pull consumer for it. With the embedded NATS, Tollgate must have been
+started with --nats-listen. With a NATS of yours the credential is an nkey seed, and the servers let it in once the
+account that is printed is in their configuration.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := s.client(cmd)
 			if err != nil {
@@ -29,20 +31,31 @@ func newConsumerCreate(s *server) *cobra.Command {
 			if p.json {
 				return p.raw(made.Raw)
 			}
-			v := made.Value
-			rows := [][]string{
-				{"url", v.URL}, {"user", v.User}, {"password", v.Password},
-				{"stream", v.Stream}, {"durable", v.Durable}, {"subjects", words(v.Subjects, "-")},
-			}
-			if err := p.table(rows...); err != nil {
-				return err
-			}
-			p.advisef("Keep the password now: it is not shown again. Bind a pull subscription to the durable and acknowledge each event.")
-			return nil
+			return printCredential(p, &made.Value)
 		},
 	}
 	cmd.Flags().StringVar(&workspace, "workspace", "", "only this workspace's events")
 	return cmd
+}
+
+func printCredential(p *printer, v *manage.Credential) error {
+	rows := [][]string{{"url", v.URL}, {"user", v.User}, {"password", v.Password}}
+	if v.Seed != "" {
+		rows = [][]string{{"url", v.URL}, {"seed", v.Seed}}
+	}
+	rows = append(rows, []string{"stream", v.Stream}, []string{"durable", v.Durable}, []string{"subjects", words(v.Subjects, "-")})
+	if err := p.table(rows...); err != nil {
+		return err
+	}
+	if v.Seed != "" {
+		if err := p.linef("\n%s", v.ServerConfig); err != nil {
+			return err
+		}
+		p.advisef("Keep the seed now: it is not shown again. Put the account above beside the account TOLLGATE in the configuration of every\nnats-server and reload each twice: at the first time it learns of the account, at the second of what it may use.\nThen bind a pull subscription to the durable and acknowledge each event.")
+		return nil
+	}
+	p.advisef("Keep the password now: it is not shown again. Bind a pull subscription to the durable and acknowledge each event.")
+	return nil
 }
 
 func newConsumerList(s *server) *cobra.Command {

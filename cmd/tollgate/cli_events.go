@@ -22,7 +22,7 @@ const (
 
 func newEvents() *cobra.Command {
 	s := &server{}
-	return s.flags(group("events", "Read the stored usage events", newEventsList(s), newEventsTail(s)))
+	return s.flags(group("events", "Read the stored usage events", newEventsList(s), newEventsTail(s), newEventsCopy(s)))
 }
 
 func newEventsList(s *server) *cobra.Command {

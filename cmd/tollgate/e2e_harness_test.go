@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"tollgate/events/natstest"
 	"tollgate/examples/backend"
 )
 
@@ -343,30 +342,8 @@ func within(t *testing.T, limit time.Duration, what string, ask func() error) {
 	}
 }
 
-var (
-	portsMu sync.Mutex
-	ports   = map[int]bool{} // guarded by portsMu; handed out already
-)
-
-// freeAddr is a loopback address that nobody listens on, below the range from
-// which Linux takes ports for outgoing connections.
+// freeAddr is a loopback address that nobody listens at.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	portsMu.Lock()
-	defer portsMu.Unlock()
-	for range 1000 {
-		port := 20_000 + rand.IntN(12_000)
-		if ports[port] {
-			continue
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		ports[port] = true
-		return l.Addr().String()
-	}
-	t.Fatal("no free port")
-	return ""
+	return natstest.FreeAddr(t)
 }

@@ -39,6 +39,12 @@ func TestE2E(t *testing.T) {
 		{"a WebSocket is accounted by time", testWebSocket},
 		{"a stream is exact, whatever the caller says of its usage", testStreams},
 		{"who hangs up at once gets back what was held", testLostRequests},
+		{"keys as people manage them", testKeyManagement},
+		{"two replicas are restarted under load, and nothing fails", testRolling},
+		{"whatever part breaks, no revoked key passes and no event is lost", testFaults},
+		{"another store under running replicas", testReplaced},
+		{"from the embedded store to a cluster under load, and nothing fails", testMove},
+		{"a lost store comes back from its backup", testBackup},
 		{"6 nobody without a key can make it hold memory", testMemory},
 	} {
 		t.Run(point.name, func(t *testing.T) { point.test(t, b) })

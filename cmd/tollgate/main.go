@@ -28,7 +28,8 @@ const (
 
 // commands make what the root has, one each.
 var commands = []func() *cobra.Command{
-	newUp, newServe, newEnvoy, newKey, newEvents, newConsumer, newModel, newApply, newVersion,
+	newUp, newServe, newEnvoy, newNATS, newKey, newWorkspace, newUser, newExplain,
+	newEvents, newAudit, newConsumer, newModel, newApply, newBackup, newRestore, newVersion,
 }
 
 func main() {

@@ -46,10 +46,15 @@ func (c managedConsumers) Create(ctx context.Context, name, workspace string) (*
 	case err != nil:
 		return nil, asKeyError(err)
 	}
-	return &manage.Credential{
+	made := &manage.Credential{
 		Name: cred.Name, URL: "nats://" + cred.Addr, User: cred.Name, Password: cred.Password,
 		Stream: cred.Stream, Durable: cred.Durable, Subjects: cred.Subjects,
-	}, nil
+		Seed: cred.Seed, ServerConfig: cred.ServerConfig,
+	}
+	if cred.Seed != "" {
+		made.URL, made.User = cred.URL, ""
+	}
+	return made, nil
 }
 
 func (c managedConsumers) List(ctx context.Context) ([]manage.Consumer, error) {

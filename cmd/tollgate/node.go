@@ -6,20 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 
@@ -33,7 +30,6 @@ import (
 	"tollgate/envoy"
 	"tollgate/events"
 	"tollgate/events/journal"
-	"tollgate/events/natsd"
 )
 
 var deploymentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -46,20 +42,18 @@ type node struct {
 	log       *slog.Logger
 	metrics   *metrics
 
-	nats      *natsd.Server
-	keys      *events.Keys
-	config    *events.Config
-	usage     *events.Usage
-	consumers *events.Consumers
-	cache     *cache.Keys
-	journal   *journal.Journal
-	ledger    *events.Ledger
-	settler   *authz.Settler
-	limits    *limit.Local
-	catalog   *catalogStore
-	fleet     *fleet
-	lastUsed  *lastUsed
-	server    *envoy.Server
+	store
+	membership
+	cache    *cache.Keys
+	feed     *events.Feed
+	journal  *journal.Journal
+	ledger   *events.Ledger
+	settler  *authz.Settler
+	limits   *limit.Local
+	catalog  *catalogStore
+	fleet    *fleet
+	lastUsed *lastUsed
+	server   *envoy.Server
 
 	draining atomic.Bool
 	failed   chan error // a part that ended by itself
@@ -122,7 +116,8 @@ func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.startStore, n.startCatalog, n.startKeys, n.startLedger, n.startChecks, n.startManagement, n.startMetrics, n.announce,
+		n.startStore, n.startReplica, n.startCatalog, n.startKeys, n.startLedger, n.startRelay, n.startChecks, n.startManagement,
+		n.startMetrics, n.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -131,47 +126,16 @@ func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (
 	return n, nil
 }
 
-// startStore opens the embedded NATS and what is kept in it.
-func (n *node) startStore(ctx context.Context) (err error) {
-	if err := os.MkdirAll(n.settings.data, 0o700); err != nil {
-		return fmt.Errorf("the data directory: %w", err)
-	}
-	n.nats, err = natsd.Start(natsd.Config{
-		Dir: filepath.Join(n.settings.data, "nats"), Listen: n.settings.natsListen, Logger: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.onStop(func(ctx context.Context) {
-		if err := n.nats.Close(ctx); err != nil {
-			n.log.Warn("NATS did not stop in time", "error", err)
-		}
-	})
-	var nc *nats.Conn
-	if nc, err = n.nats.Connect("tollgate"); err != nil {
-		return err
-	}
-	if n.config, err = events.OpenConfig(ctx, nc, 1); err != nil {
-		return err
-	}
-	if n.keys, err = events.OpenKeys(ctx, nc, events.KeysConfig{Logger: n.log}); err != nil {
-		return err
-	}
-	if n.usage, err = events.OpenUsage(ctx, nc, events.UsageConfig{Hold: n.nats.Health}); err != nil {
-		return err
-	}
-	n.consumers, err = events.OpenConsumers(ctx, n.nats, n.config, n.usage)
-	return err
-}
-
 // startCatalog puts the stored catalog in force, or the file's where none is
 // stored yet.
 func (n *node) startCatalog(ctx context.Context) (err error) {
-	if n.fleet, err = newFleet(n.settings); err != nil {
+	token, err := n.fleetToken(ctx)
+	if err != nil {
 		return err
 	}
+	n.fleet = newFleet(n.settings, token)
 	n.onStop(func(context.Context) { n.fleet.Close() })
-	if n.catalog, err = openCatalog(ctx, n.config, n.fleet, n.settings.catalog, n.log); err != nil {
+	if n.catalog, err = openCatalog(ctx, n.changes, n.fleet, n, n.settings.catalog, n.log); err != nil {
 		return err
 	}
 	n.background("the watch of the catalog's files", n.catalog.watch)
@@ -180,20 +144,40 @@ func (n *node) startCatalog(ctx context.Context) (err error) {
 
 // startKeys reads all keys, and waits until they are.
 func (n *node) startKeys(ctx context.Context) (err error) {
-	if n.cache, err = cache.New(cache.Config{Store: n.keys}); err != nil {
+	if n.cache, err = cache.New(cache.Config{Store: n.keys, Lease: n.lease}); err != nil {
 		return err
 	}
 	n.onStop(func(context.Context) { n.cache.Close() })
 	feed := events.NewFeed(n.keys)
-	n.background("the feed of keys", func(ctx context.Context) error { return feed.Run(ctx, n.cache) })
+	feed.Documents, feed.Members = n.catalog, n.members
+	n.feed = feed
+	n.background("the feed of keys", func(ctx context.Context) error { return feed.Run(ctx, fed{n.cache, n.catalog}) })
+	if n.members != nil {
+		n.onStop(n.leave)
+	}
 	n.lastUsed = newLastUsed(n.usage)
 	n.metrics.gauge("tollgate_keys", "Keys in the index.", func() float64 { return float64(n.cache.Stats().Keys) })
 	n.metrics.counter("tollgate_key_store_reads_total", "Records read from the store because they were not in memory.",
 		func() float64 { return float64(n.cache.Stats().StoreReads) })
 	n.metrics.counter("tollgate_keys_unreadable_total", "Changes of keys that could not be read; such a key is closed.",
 		func() float64 { return float64(feed.Unreadable()) })
-	return poll(ctx, 30*time.Second, "the keys could not be read", n.cache.Ready)
+	return poll(ctx, 30*time.Second, "the keys could not be read", n.current)
 }
+
+// fed is what the feed of keys tells of.
+type fed struct {
+	*cache.Keys
+	catalog *catalogStore
+}
+
+// Reset implements events.Sink.
+func (f fed) Reset() {
+	f.Keys.Reset()
+	f.catalog.Reset()
+}
+
+// current reports whether this replica can answer by what it knows.
+func (n *node) current() bool { return n.cache.Ready() && (n.lease == nil || n.lease.Valid()) }
 
 // poll waits until ready says so.
 func poll(ctx context.Context, most time.Duration, otherwise string, ready func() bool) error {
@@ -211,173 +195,10 @@ func poll(ctx context.Context, most time.Duration, otherwise string, ready func(
 	return nil
 }
 
-// sweepEvery is how often admissions whose time is over are looked for.
-const sweepEvery = 10 * time.Second
-
-// startLedger opens the journal and what was open in it, and begins to bring
-// events into the stream.
-func (n *node) startLedger(ctx context.Context) error {
-	j, open, err := journal.Open(filepath.Join(n.settings.data, "journal"), journal.Config{Log: n.log})
-	if err != nil {
-		return err
-	}
-	n.journal = j
-	n.onStop(func(context.Context) {
-		if err := j.Close(); err != nil {
-			n.log.Warn("the journal did not close well", "error", err)
-		}
-	})
-	n.ledger = events.OpenLedger(j, open, events.Source(n.settings.name), n.log)
-	n.background("the journal's drain", func(ctx context.Context) error { return n.ledger.Run(ctx, n.usage) })
-	n.onStop(func(ctx context.Context) {
-		if err := j.Flush(ctx); err != nil {
-			n.log.Warn("events wait in the journal for the next start", "error", err)
-		}
-	})
-
-	replica, err := n.replicaID()
-	if err != nil {
-		return err
-	}
-	sealer, err := openSealer(ctx, n.config)
-	if err != nil {
-		return err
-	}
-	n.limits = limit.NewLocal(time.Now())
-	estimator, err := n.startEstimator(ctx)
-	if err != nil {
-		return err
-	}
-	n.settler = &authz.Settler{
-		Replica: replica, Sealer: sealer, Ledger: n.ledger, Limits: n.limits, Estimator: estimator,
-		Dropped: func(why string) { n.metrics.settlements.WithLabelValues(why).Inc() },
-	}
-	n.settler.Restore(time.Now(), n.ledger.Open(time.Time{}))
-	n.recount(ctx)
-	n.background("the sweep", func(ctx context.Context) error {
-		tick := time.NewTicker(sweepEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case now := <-tick.C:
-				n.sweep(now)
-			}
-		}
-	})
-	stats := func(of func(journal.Stats) float64) func() float64 { return func() float64 { return of(j.Stats()) } }
-	n.metrics.gauge("tollgate_admissions_open", "Admissions that are not settled.", stats(func(s journal.Stats) float64 { return float64(s.Open) }))
-	n.metrics.gauge("tollgate_events_waiting", "Usage events that the stream has not acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Waiting) }))
-	n.metrics.gauge("tollgate_journal_bytes", "Disk that the journal takes.", stats(func(s journal.Stats) float64 { return float64(s.Bytes) }))
-	n.metrics.counter("tollgate_events_published_total", "Usage events that the stream acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Published) }))
-	n.metrics.counter("tollgate_journal_full_total", "Records refused because the journal was full.", stats(func(s journal.Stats) float64 { return float64(s.Full) }))
-	return nil
-}
-
-// sweep closes what nobody settled by its deadline.
-func (n *node) sweep(now time.Time) { n.abandon(n.ledger.Open(now)) }
-
-// recount makes the limits what they were before a restart, from the usage events
-// of the last minute, and finds which of them the truth may still come for: Envoy
-// brings a settlement again for that long.
-func (n *node) recount(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := n.journal.Flush(ctx); err != nil {
-		n.log.Warn("events of before the restart are not in the stream yet: limits may be generous for a minute", "error", err)
-	}
-	since, after := time.Now().Add(-limit.Span), uint64(0)
-	for {
-		stored, next, err := n.usage.Read(ctx, after, since, events.MaxRead, 0)
-		if err != nil || len(stored) == 0 {
-			if err != nil {
-				n.log.Warn("the last minute's usage can't be read: limits may be generous for a minute", "error", err)
-			}
-			return
-		}
-		after = next
-		for _, s := range stored {
-			var e events.Event
-			if err := json.Unmarshal(s.Payload, &e); err != nil {
-				continue // it was not ours, or is of another version: it counts nothing
-			}
-			d := &e.Data
-			switch {
-			case e.Type == events.TypeAdjusted:
-				n.settler.Forget(d.Adjusts)
-				continue
-			case e.Type != events.TypeUsage:
-				continue
-			case d.Measurement == authz.None:
-				n.settler.Remember(e.ID)
-			}
-			n.settler.Recount(time.Now(), n.tables(), e.Time, d.Workspace, d.Key, d.User, d.Model, d.InputTokens+d.OutputTokens)
-		}
-	}
-}
-
-// Reclaim implements envoy.Reclaimer.
-func (n *node) Reclaim(now time.Time, requestID string) {
-	for _, a := range n.ledger.OfRequest(requestID) {
-		if err := n.settler.TakeBack(now, a); err != nil {
-			n.log.Warn("an admission could not be taken back; the sweep tries again", "id", a.ID, "error", err)
-		}
-	}
-}
-
-// abandon closes admissions that nobody will settle any more.
-func (n *node) abandon(open []*authz.Admission) {
-	for _, a := range open {
-		if err := n.settler.Abandon(time.Now(), a); err != nil {
-			n.log.Warn("an admission could not be closed; the sweep tries again", "id", a.ID, "error", err)
-			return
-		}
-	}
-	if len(open) > 0 {
-		n.log.Warn("closed admissions that nobody settled", "count", len(open))
-	}
-}
-
-// replicaID is who owns this data directory's admissions: made once, kept in it.
-func (n *node) replicaID() (string, error) {
-	return kept(filepath.Join(n.settings.data, "replica"), func() (string, error) { return uuid.NewString(), nil })
-}
-
-// kept returns what a file of the data directory holds, made at first use.
-func kept(path string, fresh func() (string, error)) (string, error) {
-	text, err := os.ReadFile(path)
-	if err == nil {
-		return strings.TrimSpace(string(text)), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	value, err := fresh()
-	if err != nil {
-		return "", err
-	}
-	return value, writeFile(path, value+"\n")
-}
-
-// writeFile writes a file that only its owner reads, whole or not at all.
-func writeFile(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already where all went well
-	_, err = f.WriteString(text)               // CreateTemp's mode is 0600
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
 // startChecks answers Envoy.
 func (n *node) startChecks(context.Context) error {
 	authorizer := &authz.Authorizer{
-		Replica: n.settler.Replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Ledger: n.ledger,
+		Replica: n.replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Ledger: n.ledger,
 		Sealer: n.settler.Sealer, Estimator: n.settler.Estimator, Used: n.lastUsed.Touch,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
@@ -386,6 +207,7 @@ func (n *node) startChecks(context.Context) error {
 		Reclaimer: n,
 		Token:     n.fleet.token,
 		Fleet:     n.fleet.Fleet,
+		Grace:     n.grace(),
 		Logger:    n.log,
 	}
 	if n.withEnvoy {
@@ -405,6 +227,9 @@ func (n *node) startChecks(context.Context) error {
 		}
 		<-served
 	})
+	if n.lease != nil {
+		n.background("readiness, as Envoys are told", n.tellReady)
+	}
 	stats := n.server.Stats()
 	n.metrics.counter("tollgate_settlements_total", "Settlements taken.", func() float64 { return float64(stats.Settled.Load()) })
 	n.metrics.counter("tollgate_settlements_deferred_total", "Settlements that Envoy was asked to bring again.",
@@ -416,22 +241,43 @@ func (n *node) startChecks(context.Context) error {
 	return nil
 }
 
+// grace is how long this replica goes on when it is told to end, so that Envoys
+// notice and use another one. One that supervises its Envoy ends that first.
+func (n *node) grace() time.Duration {
+	if n.alone() || n.withEnvoy {
+		return 0
+	}
+	return envoy.DrainGrace
+}
+
 // startManagement serves the management API.
 func (n *node) startManagement(context.Context) error {
 	operator, err := n.operatorKey()
 	if err != nil {
 		return err
 	}
+	var consumers manage.Consumers
+	if n.consumers != nil {
+		consumers = managedConsumers{n.consumers}
+	}
 	handler, err := manage.New(manage.Config{
-		Keys:        n.keys,
-		Applied:     func(_ context.Context, r *key.Record) { n.cache.Apply(changeOf(r)) },
+		Keys: n.changes,
+		Applied: func(ctx context.Context, r *key.Record) manage.Propagation {
+			n.cache.Apply(changeOf(r))
+			return n.Wait(ctx, r.Revision)
+		},
+		Used:        n.lastUsed.Touch,
+		Digests:     digests{n.changes, n.cache, n.feed.Applied},
+		Idempotency: onceOnly{n.once},
 		LastUsed:    n.lastUsed.Of,
 		Tables:      n.catalog.Tables,
 		Identify:    n.identify,
 		OperatorKey: key.DigestOf(operator),
 		Events:      managedEvents{n.usage},
-		Consumers:   managedConsumers{n.consumers},
+		Consumers:   consumers,
 		Catalog:     n.catalog,
+		Backup:      n.backup,
+		Freeze:      new(manage.Freeze),
 		Ready:       n.ready,
 		Version:     version,
 		Logger:      n.log,
@@ -481,7 +327,10 @@ func (n *node) ready() error {
 	if !n.cache.Ready() {
 		return errors.New("the keys are not read yet")
 	}
-	return n.nats.Health()
+	if n.lease != nil && !n.lease.Valid() {
+		return errors.New("NATS has not confirmed for longer than the revocation bound that this replica is current")
+	}
+	return n.hold()
 }
 
 func (n *node) startMetrics(context.Context) error {
@@ -527,7 +376,7 @@ func (n *node) announce(context.Context) error {
 	path := filepath.Join(n.settings.data, addressesFile)
 	s := n.settings
 	text, err := json.Marshal(runningAddresses{
-		Gateway: s.gateway.value, API: s.api.value, GRPC: s.grpc.value, Metrics: s.metrics.value, NATS: n.nats.Addr(),
+		Gateway: s.gateway.value, API: s.api.value, GRPC: s.grpc.value, Metrics: s.metrics.value, NATS: n.addr(),
 	})
 	if err != nil {
 		return err

@@ -111,7 +111,7 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	line("api", "http://"+api)
 	line("grpc", s.grpc.value)
 	line("metrics", "http://"+s.metrics.value+"/metrics")
-	if addr := n.nats.Addr(); addr != "" {
+	if addr := n.addr(); addr != "" {
 		line("nats", "nats://"+addr)
 	}
 	line("data", s.data)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -18,6 +19,9 @@ type settings struct {
 	data       string
 	catalog    string // file; "": what is stored, or nothing
 	natsListen string
+	nats       natsSettings
+	bound      time.Duration // the revocation bound, where there are several replicas
+	replicas   string        // host:port, comma-separated: where Envoy finds all replicas; "": this one
 	envoy      string
 	name       string
 	operator   string // environment only: a secret doesn't belong into a command line
@@ -49,6 +53,10 @@ func newSettings(cmd *cobra.Command) *settings {
 	text(&s.data, "data", "TOLLGATE_DATA", "data directory", defaultDataDir)
 	text(&s.catalog, "catalog", "TOLLGATE_CATALOG", "catalog to begin with; later ones take effect by tollgate apply", "")
 	text(&s.natsListen, "nats-listen", "TOLLGATE_NATS_LISTEN", "let consumers of usage events in from outside at this address; empty: nobody", "")
+	s.nats.flags(f)
+	f.DurationVar(&s.bound, "revocation-bound", durationFrom("TOLLGATE_REVOCATION_BOUND", defaultBound),
+		"with --nats-url: how long a replica that is cut off goes on with the keys it knows, and so by when a revocation is certain at the latest (TOLLGATE_REVOCATION_BOUND)")
+	text(&s.replicas, "replica-addrs", "TOLLGATE_REPLICA_ADDRS", "gRPC addresses of all replicas, comma-separated, for an Envoy that uses several; empty: this one's", "")
 	text(&s.envoy, "envoy", "TOLLGATE_ENVOY", "the Envoy to run; empty: the one on PATH, then the one that make tools installs", "")
 	text(&s.name, "name", "TOLLGATE_NAME", "name of the deployment, in the source of its events", "local")
 	text(&s.logLevel, "log-level", "TOLLGATE_LOG_LEVEL", "debug, info, warn or error", "warn")
@@ -69,13 +77,37 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 		a.given = a.value != ""
 	}
 	s.operator = os.Getenv("TOLLGATE_OPERATOR_KEY")
-	if os.Getenv("TOLLGATE_NATS_URL") != "" {
-		return errors.New("TOLLGATE_NATS_URL is set, and an external NATS can't be used yet: unset it for the embedded one")
+	if err := s.nats.check(); err != nil {
+		return err
+	}
+	if s.nats.external() && s.natsListen != "" {
+		return errors.New("--nats-listen lets consumers into the embedded NATS, and --nats-url uses one of yours: leave one of them out")
+	}
+	if s.bound < minBound || s.bound > maxBound {
+		return fmt.Errorf("--revocation-bound %v: want %v to %v (a cluster takes no writes for up to 5 s when a leader dies, so less than 6 s refuses valid keys then)", s.bound, minBound, maxBound)
 	}
 	if !deploymentName.MatchString(s.name) {
 		return fmt.Errorf("the deployment's name %q: want 1 to 63 of a-z, 0-9 and -", s.name)
 	}
 	return nil
+}
+
+// What the revocation bound may be. More than a day would be no promise.
+const (
+	defaultBound = 15 * time.Second
+	minBound     = 2 * time.Second
+	maxBound     = 24 * time.Hour
+)
+
+// durationFrom reads an environment variable. What can't be read becomes zero,
+// which resolve refuses where zero is out of bounds.
+func durationFrom(env string, otherwise time.Duration) time.Duration {
+	text := os.Getenv(env)
+	if text == "" {
+		return otherwise
+	}
+	d, _ := time.ParseDuration(text)
+	return d
 }
 
 // logger writes JSON lines to standard error, which people redirect and machines

@@ -1,0 +1,76 @@
+//go:build linux
+
+package main_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// testReplaced puts another store under running replicas: an empty one, then one
+// from before. They must go by what the store says and by nothing that they
+// remember, and make new revocations certain as ever.
+func testReplaced(t *testing.T, b *bench) {
+	d := newDeployment(t, b, 3, faultBound, false)
+	everywhere := func(t *testing.T, k newKey, status int) {
+		t.Helper()
+		for _, r := range d.replicas {
+			within(t, 30*time.Second, fmt.Sprintf("status %d", status), func() error {
+				if res := r.chat(k.Key, chatBody(chatModel, "")); res.status != status {
+					return fmt.Errorf("%v", res)
+				}
+				return nil
+			})
+		}
+	}
+	replace := func(with func()) {
+		for i := range d.nats.Len() {
+			d.nats.Stop(i)
+		}
+		with()
+		for i := range d.nats.Len() {
+			d.nats.Restart(i)
+		}
+		d.nats.WaitReady()
+	}
+	first := d.replicas[0].key("--name", "first")
+	everywhere(t, first, http.StatusOK)
+
+	t.Run("by one from before", func(t *testing.T) {
+		var saved string
+		replace(func() { saved = d.nats.Save() })
+		for _, r := range d.replicas {
+			r.waitReady()
+		}
+		second := d.replicas[0].key("--name", "second")
+		everywhere(t, second, http.StatusOK)
+		// The old store gets as far as the replicas were, and further.
+		replace(func() { d.nats.Load(saved) })
+		for _, r := range d.replicas {
+			r.waitReady()
+		}
+		everywhere(t, second, http.StatusUnauthorized)
+		everywhere(t, first, http.StatusOK)
+		d.replicas[1].cli("key", "revoke", first.ID)
+		for _, r := range d.replicas {
+			if res := r.chat(first.Key, chatBody(chatModel, "")); res.status != http.StatusUnauthorized {
+				t.Errorf("after its revocation: %v", res)
+			}
+		}
+	})
+
+	t.Run("by an empty one", func(t *testing.T) {
+		third := d.replicas[0].key("--name", "third")
+		everywhere(t, third, http.StatusOK)
+		replace(func() {
+			for i := range d.nats.Len() {
+				d.nats.Wipe(i)
+			}
+		})
+		everywhere(t, third, http.StatusUnauthorized)
+		d.replicas[2].cli("apply", "-f", d.catalog)
+		everywhere(t, d.replicas[2].key("--name", "fourth"), http.StatusOK)
+	})
+}

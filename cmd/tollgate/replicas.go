@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"tollgate/authz"
+	"tollgate/authz/manage"
+	"tollgate/cache"
+	"tollgate/events"
+	"tollgate/events/relay"
+)
+
+// membership is this replica among others. On the embedded store it is the only one,
+// which makes all changes itself: lease, members and relay are nil.
+type membership struct {
+	replica     string // whose admissions are this data directory's
+	incarnation string // this process
+	lease       *cache.Lease
+	members     *events.Members
+	relay       *relay.Relay
+}
+
+// alone reports whether there can be no other replica.
+func (n *node) alone() bool { return n.embedded != nil }
+
+// startReplica finds out which replica this is and, where there may be others,
+// prepares to live with them.
+func (n *node) startReplica(context.Context) (err error) {
+	n.incarnation = uuid.NewString()
+	if n.alone() {
+		return nil
+	}
+	n.lease = cache.NewLease(n.settings.bound)
+	n.members, err = events.NewMembers(events.MembersConfig{
+		Keys: n.keys, Changes: n.changes, Replica: n.replica, Incarnation: n.incarnation, Bound: n.settings.bound,
+		Version: version, Lease: n.lease, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.metrics.gauge("tollgate_lease_age_seconds", "How long ago the heartbeat was sent that the lease goes by; above the revocation bound this replica answers 503.",
+		func() float64 { return n.lease.Age().Seconds() })
+	n.metrics.gauge("tollgate_replicas", "Replicas whose lease may hold.", func() float64 { return float64(len(n.members.Alive())) })
+	return nil
+}
+
+// Wait implements peers.
+func (n *node) Wait(ctx context.Context, revision uint64) manage.Propagation {
+	if n.members == nil {
+		return manage.Propagation{Revision: revision, Replicas: []string{n.replica}}
+	}
+	p := n.members.Wait(ctx, revision)
+	return manage.Propagation{Revision: p.Revision, Replicas: p.Applied, Away: p.Away, CertainAt: p.CertainAt}
+}
+
+// Prepare implements peers.
+func (n *node) Prepare(ctx context.Context, text []byte) error {
+	if n.members == nil {
+		return nil
+	}
+	var all sync.WaitGroup
+	others := n.others()
+	problems := make([]error, len(others))
+	for i, other := range others {
+		all.Go(func() {
+			err := events.AskPrepare(ctx, n.conn, other, text)
+			if err != nil && n.members.Gone(other) > 0 {
+				err = nil // it went meanwhile; when it is back it reads what is in force
+			}
+			problems[i] = err
+		})
+	}
+	all.Wait()
+	return errors.Join(problems...)
+}
+
+var errAlone = errors.New("another replica's admission, and this one reaches no other")
+
+// others are the other replicas that live.
+func (n *node) others() []string {
+	return slices.DeleteFunc(n.members.Alive(), func(id string) bool { return id == n.replica })
+}
+
+// startRelay sees to settlements and admissions of other replicas, and they to
+// ours.
+func (n *node) startRelay(context.Context) error {
+	if n.alone() {
+		// There is another one while this one moves to a cluster: Envoy asks it next.
+		n.settler.Foreign = func(*authz.Admission, authz.Observation) error { return errAlone }
+		return nil
+	}
+	n.relay = relay.New(relay.Config{
+		Incarnation: n.incarnation, Ledger: n.ledger, Settler: n.settler, Peers: n.members, Link: relay.NATS(n.conn), Log: n.log,
+	})
+	n.settler.Foreign = n.relay.Take
+	n.background("the settlements of other replicas", n.relay.Run)
+	stop, err := events.AnswerPrepare(n.conn, n.replica, n.catalog.Prepare)
+	if err != nil {
+		return err
+	}
+	n.onStop(func(context.Context) { stop() })
+	deaf, err := events.HearLost(n.conn, func(requestID string) { n.reclaim(time.Now(), requestID) })
+	if err != nil {
+		return err
+	}
+	n.onStop(func(context.Context) { deaf() })
+	n.background("the watch of the connection to NATS", n.watchConnection)
+	n.onStop(n.handOver)
+	stats := func(of func(relay.Stats) float64) func() float64 {
+		return func() float64 { return of(n.relay.Stats()) }
+	}
+	n.metrics.gauge("tollgate_settlements_held", "Settlements of other replicas' admissions that wait for their owner.", stats(func(s relay.Stats) float64 { return float64(s.Held) }))
+	n.metrics.gauge("tollgate_admissions_adopted", "Open admissions that other replicas handed over.", stats(func(s relay.Stats) float64 { return float64(s.Copies) }))
+	n.metrics.counter("tollgate_settlements_delivered_total", "Settlements brought to their owner.", stats(func(s relay.Stats) float64 { return float64(s.Delivered) }))
+	n.metrics.counter("tollgate_admissions_closed_in_place_total", "Admissions closed in place of an owner that is gone.", stats(func(s relay.Stats) float64 { return float64(s.InPlace) }))
+	return nil
+}
+
+// watchConnection leaves a NATS server that is there and gets nothing done, such as
+// one that is cut off from its cluster, while the lease still holds.
+func (n *node) watchConnection(ctx context.Context) error {
+	patience := max(n.settings.bound/3, 2*time.Second)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var left time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if n.lease.Age() < patience || now.Sub(left) < patience {
+				continue
+			}
+			left = now
+			n.log.Warn("NATS does not confirm that this replica is current: trying another server of it",
+				"server", n.conn.ConnectedUrlRedacted(), "lease age", n.lease.Age())
+			for _, conn := range []*nats.Conn{n.conn, n.admin} {
+				_ = conn.ForceReconnect() // one that is not connected is trying already
+			}
+		}
+	}
+}
+
+// tellReady keeps Envoys from a replica that could only say 503.
+func (n *node) tellReady(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for was := true; ; {
+		if ready := n.current(); ready != was {
+			n.server.SetReady(ready)
+			was = ready
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// handOver gives what is open to another replica, and others' settlements to their
+// owners, as the last thing before this replica leaves.
+func (n *node) handOver(ctx context.Context) {
+	const most = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err := errors.New("there is no other replica")
+	for _, other := range n.others() {
+		var handed int
+		if handed, err = n.relay.HandOver(ctx, other); err == nil {
+			n.log.Info("open admissions were handed over", "count", handed, "to", other)
+			break
+		}
+	}
+	if err != nil && len(n.ledger.Open(time.Time{})) > 0 {
+		n.log.Warn("open admissions stay in the journal until this replica is back", "error", err)
+	}
+	if err := n.relay.Flush(ctx); err != nil {
+		n.log.Warn("settlements of other replicas stay in the journal until this replica is back", "error", err)
+	}
+}
+
+// leave gives up the lease and says so.
+func (n *node) leave(ctx context.Context) {
+	const most = 3 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	if err := n.members.Leave(ctx); err != nil {
+		n.log.Warn("other replicas don't know that this one leaves", "error", err)
+	}
+}
+
+// fleetToken is what Envoys show that get their configuration from us: the same for
+// all replicas. It is kept in the data directory too, where envoy bootstrap finds it.
+func (n *node) fleetToken(ctx context.Context) (string, error) {
+	own, err := n.settings.fleetToken()
+	if err != nil {
+		return own, err
+	}
+	token, err := n.sharedDocument(ctx, "envoy-token", own)
+	if err != nil || token == own {
+		return token, err
+	}
+	return token, writeFile(filepath.Join(n.settings.data, fleetTokenFile), token+"\n")
+}
+
+// sharedDocument is a secret that all replicas have in common: the store's, or own
+// where there is none yet.
+func (n *node) sharedDocument(ctx context.Context, name, own string) (string, error) {
+	text, _, err := n.config.Get(ctx, name)
+	if errors.Is(err, events.ErrNotFound) {
+		text = []byte(own)
+		if _, err = n.config.Put(ctx, name, text, 0); errors.Is(err, events.ErrConflict) {
+			text, _, err = n.config.Get(ctx, name) // another replica was first
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("the document %s: %w", name, err)
+	}
+	return string(text), nil
+}

@@ -1,0 +1,77 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// scanStream calls f for each message of a stream that comes behind the place after, in
+// their order and without gaps, until there was a moment at which there was no
+// further one. So what is then known of the stream is what it held at that
+// moment, however much was written meanwhile; of a name in a bucket, whose older
+// messages are dropped, the last one read counts.
+//
+// It fails at the first sign that something may have been lost, and with f's
+// error. f may take up to a minute.
+func scanStream(ctx context.Context, js jetstream.JetStream, stream string, after uint64, headersOnly bool, f func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	actx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	consumer, err := js.CreateConsumer(actx, stream, jetstream.ConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       after + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		HeadersOnly:       headersOnly,
+		InactiveThreshold: time.Minute, // it deletes itself if we can't
+	})
+	if err != nil {
+		return fmt.Errorf("reading the stream %s: %w", stream, err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = js.DeleteConsumer(ctx, stream, consumer.CachedInfo().Name)
+	}()
+	pending := consumer.CachedInfo().NumPending
+	if pending == 0 {
+		return nil
+	}
+	iter, err := consumer.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return fmt.Errorf("reading the stream %s: %w", stream, err)
+	}
+	defer iter.Stop()
+	for number := uint64(1); pending > 0; number++ {
+		meta, err := scanNext(ctx, iter, f, number)
+		if err != nil {
+			return fmt.Errorf("reading the stream %s: %w", stream, err)
+		}
+		pending = meta.NumPending
+	}
+	return nil
+}
+
+// scanNext hands the next message to f; number is the one that it must have.
+func scanNext(ctx context.Context, iter jetstream.MessagesContext, f func(jetstream.Msg, *jetstream.MsgMetadata) error, number uint64) (*jetstream.MsgMetadata, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no message came within %v, and some are missing", askTimeout))
+	defer cancel()
+	msg, err := iter.Next(jetstream.NextContext(ctx))
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, err
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	if meta.Sequence.Consumer != number {
+		return nil, fmt.Errorf("a message was lost on the way: number %d came instead of %d", meta.Sequence.Consumer, number)
+	}
+	return meta, f(msg, meta)
+}

@@ -1,0 +1,55 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// defaultCopies is how many servers of a cluster hold what is stored, where nobody
+// says: one may be lost.
+const defaultCopies = 3
+
+// openStream opens the stream that is there, whatever its configuration: its
+// limits and copies are its operator's business, and who opens it may have no right
+// to change them. Only where there is none it is made. cfg.Replicas is how many
+// copies were asked for; 0: 3, or 1 on a server that is in no cluster.
+func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	stream, err := js.Stream(ctx, cfg.Name)
+	switch {
+	case err == nil:
+		return stream, nil
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, fmt.Errorf("the stream %s: %w", cfg.Name, denied(nc, err))
+	}
+	if cfg.Replicas, err = copies(nc, cfg.Replicas); err != nil {
+		return nil, err
+	}
+	stream, err = js.CreateStream(ctx, cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		stream, err = js.Stream(ctx, cfg.Name) // another replica was first
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the stream %s is not there and could not be made; without the right to, let an administrator make it (tollgate nats setup): %w",
+			cfg.Name, denied(nc, err))
+	}
+	return stream, nil
+}
+
+// copies is how many servers are to hold a stream. Several can't be had from a
+// server that is in no cluster.
+func copies(nc *nats.Conn, asked int) (int, error) {
+	clustered := nc.ConnectedClusterName() != ""
+	switch {
+	case asked == 0 && clustered:
+		return defaultCopies, nil
+	case asked == 0:
+		return 1, nil
+	case asked > 1 && !clustered:
+		return 0, fmt.Errorf("%d copies of each record were asked for, and the nats-server at %s is in no cluster: ask for 1, or for none in particular", asked, nc.ConnectedAddr())
+	}
+	return asked, nil
+}
