@@ -16,7 +16,7 @@ import (
 	"tollgate/authz/key"
 )
 
-// ErrNotEmpty: the store that a backup was to be restored into has something
+// ErrNotEmpty says that the store which a backup was to be restored into has something
 // already, and merging was not asked for.
 var ErrNotEmpty = errors.New("the store is not empty")
 

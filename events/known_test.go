@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"tollgate/authz"
 )
 
@@ -162,6 +165,76 @@ func TestLookWithoutNATS(t *testing.T) {
 		s.all = most
 		if found, _, err := s.Look(t.Context(), soughtAll(all), time.Now()); err != nil || found[1].Usage == nil {
 			t.Errorf("without the newest message: %v", err)
+		}
+	}
+}
+
+// lossy is a consumer that delivers some messages, by its own numbers and those of
+// the stream, and says how many are pending behind each.
+type lossy struct {
+	jetstream.Consumer
+	numbers [][2]uint64
+	pending uint64
+}
+
+type lossyBatch chan jetstream.Msg
+
+type lossyMsg struct {
+	jetstream.Msg
+	meta jetstream.MsgMetadata
+}
+
+func (m lossyMsg) Metadata() (*jetstream.MsgMetadata, error) { return &m.meta, nil }
+func (m lossyMsg) Headers() nats.Header {
+	return nats.Header{nats.MsgIdHdr: {fmt.Sprint(m.meta.Sequence.Stream)}}
+}
+
+func (b lossyBatch) Messages() <-chan jetstream.Msg { return b }
+func (b lossyBatch) Error() error {
+	if cap(b) == 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func (c *lossy) CachedInfo() *jetstream.ConsumerInfo {
+	return &jetstream.ConsumerInfo{NumPending: c.pending}
+}
+
+func (c *lossy) Fetch(n int, _ ...jetstream.FetchOpt) (jetstream.MessageBatch, error) {
+	n = min(n, len(c.numbers))
+	b := make(lossyBatch, n)
+	for _, number := range c.numbers[:n] {
+		m := lossyMsg{meta: jetstream.MsgMetadata{NumPending: uint64(len(c.numbers))}}
+		m.meta.Sequence.Consumer, m.meta.Sequence.Stream = number[0], number[1]
+		b <- m
+	}
+	c.numbers = c.numbers[n:]
+	close(b)
+	return b, nil
+}
+
+// A look ends at the end that the leader named, without a gap, or not at all: the
+// server that it reads from may lag behind, and messages get lost with connections.
+func TestLookReadsToTheEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		c    lossy
+		good bool
+	}{
+		"whole":            {lossy{numbers: [][2]uint64{{1, 5}, {2, 6}, {3, 9}}, pending: 3}, true},
+		"more came since":  {lossy{numbers: [][2]uint64{{1, 5}, {2, 6}, {3, 10}}, pending: 2}, true},
+		"lags, catches up": {lossy{numbers: [][2]uint64{{1, 5}, {2, 9}}}, true},
+		"lags":             {lossy{numbers: [][2]uint64{{1, 5}, {2, 6}}, pending: 2}, false},
+		"lags all along":   {lossy{}, false},
+		"first lost":       {lossy{numbers: [][2]uint64{{2, 6}, {3, 9}}, pending: 3}, false},
+		"one lost":         {lossy{numbers: [][2]uint64{{1, 5}, {3, 9}}, pending: 3}, false},
+	} {
+		s := &seen{numbers: map[string]uint64{}}
+		if err := s.read(t.Context(), &c.c, 9); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.good && s.numbers["5"] != 5 {
+			t.Errorf("%s: saw %v", name, s.numbers)
 		}
 	}
 }

@@ -166,6 +166,11 @@ func TestMembersKeepTheSameStore(t *testing.T) {
 // simPeer is a replica on a model, whose heartbeats are as far apart as said.
 func simPeer(t *testing.T, s *simStream, every time.Duration) (*simLink, *cache.Keys, *Feed, func()) {
 	t.Helper()
+	return simPeerAs(t, s, "a", every)
+}
+
+func simPeerAs(t *testing.T, s *simStream, name string, every time.Duration) (*simLink, *cache.Keys, *Feed, func()) {
+	t.Helper()
 	link := newSimLink(s, 1)
 	began := time.Now()
 	lease := cache.NewLeaseBy(2*every, func() time.Duration { return time.Since(began) })
@@ -174,7 +179,7 @@ func simPeer(t *testing.T, s *simStream, every time.Duration) (*simLink, *cache.
 		t.Fatal(err)
 	}
 	feed := newFeed(link, quiet)
-	feed.Members, err = newMembers(link, link, MembersConfig{Replica: "a", Bound: 2 * every, Every: every, Lease: lease, Logger: quiet})
+	feed.Members, err = newMembers(link, link, MembersConfig{Replica: name, Bound: 2 * every, Every: every, Lease: lease, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,44 @@ func TestWaitForOneNeverHeardOf(t *testing.T) {
 	})
 }
 
+// behind is a server that has not heard of the newest yet, for its first answers.
+type behind struct {
+	*simLink
+	until uint64 // the revision that it has
+	times int
+}
+
+func (b *behind) heartbeats(ctx context.Context) (map[string]entry, uint64, error) {
+	if b.times--; b.times >= 0 {
+		return nil, b.until, nil
+	}
+	return b.simLink.heartbeats(ctx)
+}
+
+// A server that is behind does not know who was there before the change.
+func TestWaitForAListOfNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimStream()
+		_, _, feed, stop := simPeer(t, s, 10*time.Second)
+		defer stop()
+		link, _, _, stopOther := simPeerAs(t, s, "b", 10*time.Second)
+		defer stopOther()
+		link.set(true, time.Millisecond)
+		feed.Members.mu.Lock()
+		feed.Members.roll = newRoll("a", 20*time.Second) // it has not heard of b
+		feed.Members.mu.Unlock()
+		simPut(t, s, "k", 0)
+		stale := &behind{simLink: feed.Members.lister.(*simLink), until: s.last - 1, times: 3}
+		feed.Members.lister = stale
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got := feed.Members.Wait(ctx, s.last)
+		if !slices.Equal(got.Away, []string{"b"}) || stale.times >= 0 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
 // Another process took our name, and we have not noticed yet.
 func TestWaitForATwin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

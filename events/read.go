@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -71,8 +72,25 @@ func readError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// readStream reads what a consumer gets, see Usage.Read.
+// readStream reads what a consumer gets, see Usage.Read. In a cluster, servers may
+// not have heard yet of a consumer that another one has just made: then it asks
+// again.
 func readStream(ctx context.Context, stream jetstream.Stream, cfg jetstream.ConsumerConfig, after uint64, limit int, wait time.Duration) ([]Stored, error) {
+	const tries, pause = 6, 20 * time.Millisecond
+	for try := 0; ; try++ {
+		items, err := readOnce(ctx, stream, cfg, after, limit, wait)
+		if !errors.Is(err, nats.ErrNoResponders) || try+1 == tries {
+			return items, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause << try):
+		}
+	}
+}
+
+func readOnce(ctx context.Context, stream jetstream.Stream, cfg jetstream.ConsumerConfig, after uint64, limit int, wait time.Duration) ([]Stored, error) {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info, err := stream.Info(ask)

@@ -78,6 +78,10 @@ var setUpStreams = []setUpStream{
 		_, err := OpenUsage(ctx, nc, UsageConfig{Replicas: copies})
 		return err
 	}},
+	{auditStream, func(ctx context.Context, nc *nats.Conn, copies int) error {
+		_, err := OpenAudit(ctx, nc, AuditConfig{Replicas: copies})
+		return err
+	}},
 }
 
 func (s *setUpStream) setUp(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, want int, dry bool) (Done, error) {

@@ -46,10 +46,10 @@ func TestSetUpRepeats(t *testing.T) {
 		dry  bool
 		want string
 	}{
-		{true, "differs missing missing there"},
-		{true, "differs missing missing there"},
-		{false, "changed made made there"},
-		{false, "there there there there"},
+		{true, "differs missing missing there missing"},
+		{true, "differs missing missing there missing"},
+		{false, "changed made made there made"},
+		{false, "there there there there there"},
 	} {
 		done, err := SetUp(ctx, g.admin, 0, step.dry)
 		if err != nil || states(done) != step.want {
@@ -79,7 +79,7 @@ func TestSetUpNeedsRights(t *testing.T) {
 	g := &ground{dir: dir}
 	g.cluster = natstest.StartCluster(t, natstest.Options{Servers: 1, Config: g.file(t, usersFile)})
 	done, err := SetUp(t.Context(), g.connect(t, adminName), 0, true)
-	if err != nil || states(done) != "missing missing missing missing" {
+	if err != nil || states(done) != "missing missing missing missing missing" {
 		t.Errorf("a dry run: %v, %v", done, err)
 	}
 	replica := g.connect(t, replicaName)
@@ -106,7 +106,7 @@ func TestSetUpCopies(t *testing.T) {
 		}
 	}
 	done, err := SetUp(t.Context(), g.admin, 1, false)
-	if err != nil || states(done) != "there there there there" || !strings.Contains(done[0].Detail, "3 copies, not 1") {
+	if err != nil || states(done) != "there there there there there" || !strings.Contains(done[0].Detail, "3 copies, not 1") {
 		t.Errorf("with 1 asked for: %v, %v", done, err)
 	}
 }

@@ -110,9 +110,10 @@ const inFlight = 256
 func (u *Usage) PublishBatch(ctx context.Context, batch []Outgoing) []error {
 	errs := make([]error, len(batch))
 	futures := make([]jetstream.PubAckFuture, len(batch))
+	settle := func(i int) { errs[i] = settled(ctx, &batch[i], futures[i], errs[i]) }
 	for i, m := range batch {
 		if i >= inFlight {
-			errs[i-inFlight] = settled(ctx, &batch[i-inFlight], futures[i-inFlight], errs[i-inFlight])
+			settle(i - inFlight)
 		}
 		if errs[i] = cmp.Or(ctx.Err(), u.hold()); errs[i] != nil {
 			continue
@@ -128,7 +129,7 @@ func (u *Usage) PublishBatch(ctx context.Context, batch []Outgoing) []error {
 		}, jetstream.WithMsgID(m.MsgID), jetstream.WithExpectStream(UsageStream))
 	}
 	for i := max(0, len(batch)-inFlight); i < len(batch); i++ {
-		errs[i] = settled(ctx, &batch[i], futures[i], errs[i])
+		settle(i)
 	}
 	return errs
 }

@@ -27,7 +27,7 @@ func TestKeyLife(t *testing.T) {
 	at := time.Date(2025, 12, 10, 13, 0, 0, 123456789, time.FixedZone("x", 3600))
 	used := at.Add(time.Hour)
 	s := serve(t, fixed(at), func(c *manage.Config) {
-		c.LastUsed = func(string, int) (time.Time, bool) { return used, !used.Equal(at) }
+		c.LastUsed = func(string, string, int) (time.Time, bool) { return used, !used.Equal(at) }
 	})
 	r := s.must(201, "POST", all, operator, `{"name":"  prod\u2003","labels":{"team":"a"},"limits":{"requestsPerMinute":5},
 		"budget":{"period":"month","amount":"10.00"},"models":["meta/*"],"expiresAt":"2026-01-01T01:00:00.5+01:00","environment":"Production"}`)

@@ -35,7 +35,7 @@ type Config struct {
 	Applied func(ctx context.Context, rec *key.Record) Propagation
 	// LastUsed tells when a key was last used, by its secret of a number or, with
 	// 0, by any. It must not block. nil: not known, of any key.
-	LastUsed func(keyID string, secret int) (time.Time, bool)
+	LastUsed func(workspace, keyID string, secret int) (time.Time, bool)
 	// Used is told of each use of a key here. It must not block. nil: nobody is.
 	Used func(keyID string, secret int, now time.Time)
 	// Requests tells how many requests a key was let through for. It must not
@@ -173,7 +173,7 @@ func newAPI(cfg Config) (*api, error) {
 		}
 	}
 	if cfg.LastUsed == nil {
-		cfg.LastUsed = func(string, int) (time.Time, bool) { return time.Time{}, false }
+		cfg.LastUsed = func(string, string, int) (time.Time, bool) { return time.Time{}, false }
 	}
 	if cfg.Used == nil {
 		cfg.Used = func(string, int, time.Time) {}

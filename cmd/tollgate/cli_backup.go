@@ -117,11 +117,11 @@ func newProgress(p *printer) *progress { return &progress{p: p, last: time.Now()
 // Write counts what passes.
 func (g *progress) Write(b []byte) (int, error) {
 	g.bytes += int64(len(b))
-	g.tell("%.1f MB", float64(g.bytes)/1e6)
+	g.tellf("%.1f MB", float64(g.bytes)/1e6)
 	return len(b), nil
 }
 
-func (g *progress) tell(format string, args ...any) {
+func (g *progress) tellf(format string, args ...any) {
 	if now := time.Now(); now.Sub(g.last) >= progressEvery {
 		g.last = now
 		g.p.advisef("… "+format, args...)

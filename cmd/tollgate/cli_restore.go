@@ -88,7 +88,7 @@ func (s *restoreSettings) run(ctx context.Context, p *printer, path string) erro
 	done, err := events.Restore(ctx, nc, file, events.RestoreConfig{
 		Merge: s.merge, Replicas: s.nats.copies, Logger: restoreLog(),
 		Progress: func(r events.Restored) {
-			told.tell("%d keys and documents, %d events", r.Added+r.Kept+r.Revoked+r.Refused, r.Events.Added+r.Events.There)
+			told.tellf("%d keys and documents, %d events", r.Added+r.Kept+r.Revoked+r.Refused, r.Events.Added+r.Events.There)
 		},
 	})
 	if errors.Is(err, events.ErrNotEmpty) {

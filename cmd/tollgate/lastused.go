@@ -1,25 +1,22 @@
 package main
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"tollgate/events"
+	"tollgate/events/totals"
 )
 
 // lastUsed is when each key was last used, and by which of its secrets. It writes
-// nothing: what this process has seen is in memory, what was before is the newest
-// usage event of the key. That one does not tell the secret, so it counts for
-// each: a secret that is dead may look used as late as that, and none that is in
-// use looks dead. What other replicas see by other secrets is not in it.
+// nothing: what this process has seen is in memory, what was before and what other
+// replicas see comes from the totals of usage. Those don't tell the secret, so they
+// count for each: a secret that is dead may look used as late as that, and none
+// that is in use looks dead.
 //
 // It is safe for concurrent use.
 type lastUsed struct {
-	last    func(ctx context.Context, keyID string) (time.Time, error) // of the newest event; zero: there is none
-	started time.Time
-	keys    sync.Map // key id → *keyUse
+	totals func(workspace, keyID string) time.Time // of the newest event; zero: there is none
+	keys   sync.Map                                // key id → *keyUse
 }
 
 // keyUse is the last use of a key. Two secrets of a key are valid at most, of
@@ -29,15 +26,14 @@ type keyUse struct {
 	any     atomic.Int64     // Unix milliseconds, by whichever secret; 0: never
 	secrets [2]atomic.Uint64 // at number % 2: the number above useBits, milliseconds below
 
-	asked  atomic.Bool  // the stream was, and before is set
-	before atomic.Int64 // when it was used before this process, at the latest; 0: never
+	elsewhere atomic.Int64 // before this process or at other replicas, Unix milliseconds; 0: never
 }
 
 // useBits are enough for the milliseconds until the year 2527.
 const useBits = 44
 
-func newLastUsed(stream *events.Usage) *lastUsed {
-	return &lastUsed{last: stream.LastOf, started: time.Now()}
+func newLastUsed(f *totals.Folder) *lastUsed {
+	return &lastUsed{totals: func(workspace, keyID string) time.Time { return f.OfKey(workspace, keyID).LastUsed }}
 }
 
 // Touch notes that a secret of a key was used.
@@ -73,30 +69,22 @@ func (u *keyUse) by(secret int) (ms int64) {
 
 // Of returns when a key was last used by the secret of a number or, with 0, by
 // any; false: never, as far as is known.
-func (l *lastUsed) Of(id string, secret int) (time.Time, bool) {
+func (l *lastUsed) Of(workspace, id string, secret int) (time.Time, bool) {
 	use := l.of(id)
-	l.ask(id, use)
-	ms := use.any.Load()
-	if secret != 0 {
-		ms = use.by(secret)
+	here := use.any.Load()
+	// What was used here comes to the totals too, and not as later than here.
+	if t := l.totals(workspace, id); !t.IsZero() && t.UnixMilli() > here {
+		rise(&use.elsewhere, t.UnixMilli())
 	}
-	ms = max(ms, use.before.Load())
+	if secret != 0 {
+		here = use.by(secret)
+	}
+	ms := max(here, use.elsewhere.Load())
 	return time.UnixMilli(ms), ms != 0
 }
 
-// ask asks the stream, once, when a key was used before this process.
-func (l *lastUsed) ask(id string, use *keyUse) {
-	if use.asked.Load() {
-		return
+// rise makes a value at least ms.
+func rise(value *atomic.Int64, ms int64) {
+	for old := value.Load(); old < ms && !value.CompareAndSwap(old, ms); old = value.Load() {
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	when, err := l.last(ctx, id)
-	if err != nil {
-		return // asked again next time
-	}
-	if !when.IsZero() {
-		use.before.Store(min(when.UnixMilli(), l.started.UnixMilli()))
-	}
-	use.asked.Store(true)
 }

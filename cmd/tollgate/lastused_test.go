@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 )
@@ -10,11 +8,11 @@ import (
 // TestLastUseBySecret: two secrets of a key each have their own, and a straggler
 // by an older one takes neither's place.
 func TestLastUseBySecret(t *testing.T) {
-	l := &lastUsed{last: func(context.Context, string) (time.Time, error) { return time.Time{}, nil }}
+	l := &lastUsed{totals: func(string, string) time.Time { return time.Time{} }}
 	at := time.UnixMilli(1_800_000_000_000)
 	expect := func(secret int, want time.Time) {
 		t.Helper()
-		got, ok := l.Of("k", secret)
+		got, ok := l.Of("w", "k", secret)
 		if ok != !want.IsZero() || ok && !got.Equal(want) {
 			t.Errorf("secret %d: %v %t, want %v", secret, got, ok, want)
 		}
@@ -35,40 +33,31 @@ func TestLastUseBySecret(t *testing.T) {
 	expect(1, time.Time{})
 }
 
-// TestLastUseAfterARestart: what the stream knows counts for every secret, but not
-// as later than this process began; and an old secret does not look dead because
-// it can't be asked.
-func TestLastUseAfterARestart(t *testing.T) {
-	started := time.UnixMilli(1_800_000_000_000)
-	var stored time.Time
-	away := errors.New("away")
-	asked := 0
-	l := &lastUsed{started: started, last: func(context.Context, string) (time.Time, error) {
-		asked++
-		return stored, away
-	}}
-	if _, ok := l.Of("k", 0); ok {
-		t.Error("known from a stream that is away")
-	}
-	away, stored = nil, started.Add(-time.Hour)
-	for _, secret := range []int{0, 1, 2} {
-		if got, ok := l.Of("k", secret); !ok || !got.Equal(stored) {
-			t.Errorf("secret %d: %v %t", secret, got, ok)
+// TestLastUseElsewhere: what the totals know and this process doesn't counts for
+// every secret, and goes on to when the key is used here; what was used here comes
+// back from the totals and makes no other secret look used.
+func TestLastUseElsewhere(t *testing.T) {
+	began := time.UnixMilli(1_800_000_000_000)
+	var folded time.Time
+	l := &lastUsed{totals: func(string, string) time.Time { return folded }}
+	expect := func(secret int, want time.Time) {
+		t.Helper()
+		if got, ok := l.Of("w", "k", secret); ok != !want.IsZero() || ok && !got.Equal(want) {
+			t.Errorf("secret %d: %v %t, want %v", secret, got, ok, want)
 		}
 	}
-	l.Touch("k", 2, started.Add(time.Minute))
-	if got, _ := l.Of("k", 2); !got.Equal(started.Add(time.Minute)) {
-		t.Errorf("the one in use: %v", got)
+	expect(0, time.Time{})
+	folded = began.Add(-time.Hour) // before this process
+	for _, secret := range []int{0, 1, 2} {
+		expect(secret, folded)
 	}
-	if got, _ := l.Of("k", 1); !got.Equal(stored) {
-		t.Errorf("the other one: %v", got)
-	}
-	stored = started.Add(time.Hour) // by this process
-	l.Touch("j", 2, stored)
-	if got, _ := l.Of("j", 1); !got.Equal(started) {
-		t.Errorf("at the latest: %v", got)
-	}
-	if asked != 3 {
-		t.Errorf("asked %d times", asked)
+	l.Touch("k", 2, began)
+	folded = began // the event of that
+	expect(0, began)
+	expect(2, began)
+	expect(1, began.Add(-time.Hour))
+	folded = began.Add(time.Minute) // at another replica
+	for _, secret := range []int{0, 1, 2} {
+		expect(secret, folded)
 	}
 }

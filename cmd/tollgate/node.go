@@ -30,6 +30,7 @@ import (
 	"tollgate/envoy"
 	"tollgate/events"
 	"tollgate/events/journal"
+	"tollgate/events/totals"
 )
 
 var deploymentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -52,6 +53,7 @@ type node struct {
 	limits   *limit.Local
 	catalog  *catalogStore
 	fleet    *fleet
+	totals   *totals.Folder
 	lastUsed *lastUsed
 	server   *envoy.Server
 
@@ -116,7 +118,7 @@ func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.startStore, n.startReplica, n.startCatalog, n.startKeys, n.startLedger, n.startRelay, n.startChecks, n.startManagement,
+		n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startRelay, n.startChecks, n.startManagement,
 		n.startMetrics, n.announce,
 	} {
 		if err := step(ctx); err != nil {
@@ -155,7 +157,6 @@ func (n *node) startKeys(ctx context.Context) (err error) {
 	if n.members != nil {
 		n.onStop(n.leave)
 	}
-	n.lastUsed = newLastUsed(n.usage)
 	n.metrics.gauge("tollgate_keys", "Keys in the index.", func() float64 { return float64(n.cache.Stats().Keys) })
 	n.metrics.counter("tollgate_key_store_reads_total", "Records read from the store because they were not in memory.",
 		func() float64 { return float64(n.cache.Stats().StoreReads) })
@@ -270,6 +271,9 @@ func (n *node) startManagement(context.Context) error {
 		Digests:     digests{n.changes, n.cache, n.feed.Applied},
 		Idempotency: onceOnly{n.once},
 		LastUsed:    n.lastUsed.Of,
+		Requests: func(workspace, keyID string) (int64, bool) {
+			return n.totals.OfKey(workspace, keyID).Requests, true
+		},
 		Tables:      n.catalog.Tables,
 		Identify:    n.identify,
 		OperatorKey: key.DigestOf(operator),

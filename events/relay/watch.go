@@ -88,7 +88,12 @@ func (r *Relay) others() []string {
 // or the owner was only silent while this process stood still.
 func (r *Relay) isGone(owner string) bool {
 	gone, begin := r.cfg.Gone, time.Now()
-	return r.cfg.Peers.Gone(owner) > gone && r.cfg.Peers.Fresh(gone/8) && time.Since(begin) < gone/16
+	if r.cfg.Peers.Gone(owner) <= gone || !r.cfg.Peers.Fresh(gone/8) {
+		return false
+	}
+	// By both clocks: the monotonic one stops while a machine sleeps.
+	now := time.Now()
+	return max(now.Sub(begin), now.Round(0).Sub(begin.Round(0))) < gone/16
 }
 
 // welcome drops the copies of an owner that is back.

@@ -93,7 +93,7 @@ func (s *Store) used(id string, secret int, now time.Time) {
 	s.uses[use{id, 0}], s.uses[use{id, secret}] = now, now
 }
 
-func (s *Store) lastUsed(id string, secret int) (time.Time, bool) {
+func (s *Store) lastUsed(_, id string, secret int) (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.uses[use{id, secret}]

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"tollgate/events/totals"
+)
+
+// startTotals begins to sum up what is in the stream of usage events.
+func (n *node) startTotals(context.Context) (err error) {
+	n.totals, err = totals.Open(totals.Config{Stream: n.usage, Path: filepath.Join(n.settings.data, "totals", "snapshot"), Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.lastUsed = newLastUsed(n.totals)
+	n.background("the totals of usage", n.totals.Run)
+	n.metrics.gauge("tollgate_totals_behind", "Usage events that are stored and not in the totals yet.",
+		func() float64 { return float64(n.totals.AsOf().Pending) })
+	return nil
+}
