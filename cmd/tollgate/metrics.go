@@ -19,6 +19,7 @@ type metrics struct {
 	checks      *prometheus.CounterVec
 	duration    prometheus.Histogram
 	settlements *prometheus.CounterVec
+	unaudited   *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -37,8 +38,12 @@ func newMetrics() *metrics {
 			Name: "tollgate_settlements_dropped_total",
 			Help: "Settlements that were not taken: a token that doesn't verify, another replica's, an admission closed before.",
 		}, []string{"why"}),
+		unaudited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tollgate_audit_unwritten_total",
+			Help: "Entries of the audit trail that could not be stored; they are in the log.",
+		}, []string{"why"}),
 	}
-	m.registry.MustRegister(m.checks, m.duration, m.settlements,
+	m.registry.MustRegister(m.checks, m.duration, m.settlements, m.unaudited,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, why := range []string{"token", "foreign", "closed"} {
 		m.settlements.WithLabelValues(why)
@@ -66,7 +71,11 @@ type checker struct {
 func (c checker) Check(ctx context.Context, now time.Time, req *dialect.Request, d *authz.Decision) {
 	c.Authorizer.Check(ctx, now, req, d)
 	c.metrics.duration.Observe(time.Since(now).Seconds())
-	c.metrics.checks.WithLabelValues(verdict(d), d.Reason.String(), d.Dialect).Inc()
+	why := d.Reason
+	if why == reason.None {
+		why = d.Observed // what would have been refused
+	}
+	c.metrics.checks.WithLabelValues(verdict(d), why.String(), d.Dialect).Inc()
 }
 
 // verdict is the decision label: a look is a headers-only check that found

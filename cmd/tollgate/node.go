@@ -55,6 +55,7 @@ type node struct {
 	fleet    *fleet
 	totals   *totals.Folder
 	lastUsed *lastUsed
+	gate     *authz.Authorizer
 	server   *envoy.Server
 
 	draining atomic.Bool
@@ -198,7 +199,7 @@ func poll(ctx context.Context, most time.Duration, otherwise string, ready func(
 
 // startChecks answers Envoy.
 func (n *node) startChecks(context.Context) error {
-	authorizer := &authz.Authorizer{
+	n.gate = &authz.Authorizer{
 		Replica: n.replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Ledger: n.ledger,
 		Sealer: n.settler.Sealer, Estimator: n.settler.Estimator, Used: n.lastUsed.Touch,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
@@ -214,7 +215,7 @@ func (n *node) startChecks(context.Context) error {
 	if n.withEnvoy {
 		options.Routable = routable
 	}
-	n.server = envoy.NewServer(checker{authorizer, n.metrics}, n.settler, options)
+	n.server = envoy.NewServer(checker{n.gate, n.metrics}, n.settler, options)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -261,6 +262,14 @@ func (n *node) startManagement(context.Context) error {
 	if n.consumers != nil {
 		consumers = managedConsumers{n.consumers}
 	}
+	var audit manage.Audit
+	if n.audit != nil {
+		audit = managedAudit{n.audit, events.Source(n.settings.name)}
+	}
+	var once manage.Idempotency
+	if n.once != nil {
+		once = onceOnly{n.once}
+	}
 	handler, err := manage.New(manage.Config{
 		Keys: n.changes,
 		Applied: func(ctx context.Context, r *key.Record) manage.Propagation {
@@ -269,7 +278,7 @@ func (n *node) startManagement(context.Context) error {
 		},
 		Used:        n.lastUsed.Touch,
 		Digests:     digests{n.changes, n.cache, n.feed.Applied},
-		Idempotency: onceOnly{n.once},
+		Idempotency: once,
 		LastUsed:    n.lastUsed.Of,
 		Requests: func(workspace, keyID string) (int64, bool) {
 			return n.totals.OfKey(workspace, keyID).Requests, true
@@ -280,6 +289,9 @@ func (n *node) startManagement(context.Context) error {
 		Events:      managedEvents{n.usage},
 		Consumers:   consumers,
 		Catalog:     n.catalog,
+		Audit:       audit,
+		Unaudited:   func(why string) { n.metrics.unaudited.WithLabelValues(why).Inc() },
+		Explain:     n.gate.Explain,
 		Backup:      n.backup,
 		Freeze:      new(manage.Freeze),
 		Ready:       n.ready,

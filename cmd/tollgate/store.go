@@ -24,6 +24,7 @@ type store struct {
 	config   *events.Config
 	usage    *events.Usage
 	once     *events.Idempotency
+	audit    *events.AuditTrail // nil: this replica makes no changes
 	// consumers are people's durable consumers of the stream.
 	consumers *events.Consumers
 }
@@ -95,7 +96,7 @@ func (n *node) openStore(ctx context.Context, conn, changes *nats.Conn, copies i
 	if n.keys, err = events.OpenKeys(ctx, conn, events.KeysConfig{Replicas: copies, Logger: n.log}); err != nil {
 		return err
 	}
-	if n.once, err = events.OpenIdempotency(ctx, changes, copies); err != nil {
+	if err := n.openForChanges(ctx, copies); err != nil {
 		return err
 	}
 	if n.usage, err = events.OpenUsage(ctx, conn, events.UsageConfig{Replicas: copies, Hold: n.hold, Replica: n.replica}); err != nil {
@@ -107,6 +108,20 @@ func (n *node) openStore(ctx context.Context, conn, changes *nats.Conn, copies i
 		}
 	}
 	return n.moveCatalog(ctx)
+}
+
+// openForChanges opens what only changes need. A replica that has no rights of its
+// own for changes may do without.
+func (n *node) openForChanges(ctx context.Context, copies int) (err error) {
+	if n.once, err = events.OpenIdempotency(ctx, n.admin, copies); err == nil {
+		n.audit, err = events.OpenAudit(ctx, n.admin, events.AuditConfig{Replicas: copies})
+	}
+	if err == nil || n.alone() || n.settings.nats.admin() {
+		return err
+	}
+	n.log.Warn("this replica has no right to make changes: make them at one that has --nats-admin-creds or --nats-admin-nkey", "error", err)
+	n.once, n.audit = nil, nil
+	return nil
 }
 
 // hold says why no event should be stored now.
