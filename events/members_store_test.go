@@ -95,42 +95,127 @@ func TestMembersNoticeAnotherStore(t *testing.T) {
 // The store lost its end, but not the heartbeat that proves what is before, and
 // other things were written in its place.
 func TestMembersNoticeALostEnd(t *testing.T) {
-	for what, lost := range map[string]func(s *simStream){
-		"a key":                 func(*simStream) {},
-		"another in its place":  func(s *simStream) { fill(s, "k.demo.a", 1) },
-		"more than there was":   func(s *simStream) { fill(s, "k.demo.a", 7) },
-		"overwritten in part":   func(s *simStream) { fill(s, "k.demo.a", 3); again(s, "k.demo.a0") },
-		"overwritten in whole":  func(s *simStream) { fill(s, "h.x", 3); again(s, "h.x0", "h.x1", "h.x2") },
-		"the same name instead": func(s *simStream) { again(s, "k.demo.k"); again(s, "k.demo.k") },
+	for what, write := range map[string]func(t *testing.T, s *simStream){
+		"and nothing more":             func(*testing.T, *simStream) {},
+		"less than there was":          func(_ *testing.T, s *simStream) { fill(s, "k.demo.a", 1) },
+		"more than there was":          func(_ *testing.T, s *simStream) { fill(s, "k.demo.a", 7) },
+		"overwritten in part":          func(_ *testing.T, s *simStream) { fill(s, "k.demo.a", 3); again(s, "k.demo.a0") },
+		"overwritten in whole":         func(_ *testing.T, s *simStream) { fill(s, "h.x", 3); again(s, "h.x0", "h.x1", "h.x2") },
+		"another change of the key":    func(_ *testing.T, s *simStream) { again(s, "k.demo.changed"); fill(s, "h.x", 7) },
+		"the key, behind where it was": func(_ *testing.T, s *simStream) { fill(s, "h.x", 7); again(s, "k.demo.changed") },
+		"a revocation that nothing else tells of": func(t *testing.T, s *simStream) {
+			rec := record("other")
+			rec.Status = key.Revoked
+			name, value := simRecord(t, rec)
+			if _, err := s.put(name, value, s.names[name].revision); err != nil {
+				t.Error(err)
+			}
+			fill(s, "h.x", 7)
+			again(s, "h.x0", "h.x1", "h.x2", "k.demo.changed")
+			simPut(t, s, "lost", 0)
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSimStream()
 				link, keys, feed, stop := simPeer(t, s, time.Hour)
 				defer stop()
-				simPut(t, s, "k", 0)
+				simPut(t, s, "changed", 0)
+				simPut(t, s, "other", 0)
 				time.Sleep(time.Minute)
 				backup := s.backup()
-				simPut(t, s, "k", s.names["k.demo.k"].revision)
+				simPut(t, s, "changed", s.names["k.demo.changed"].revision)
 				simPut(t, s, "lost", 0)
 				time.Sleep(time.Second)
-				if _, err := keys.Lookup(t.Context(), key.DigestOf("lost")); err != nil {
-					t.Fatal(err)
-				}
 				was := feed.Applied()
-
 				link.set(true, time.Millisecond)
 				s.stop()
 				s.start(&backup)
-				lost(s)
+				write(t, s)
 				link.set(false, time.Millisecond)
 				time.Sleep(10 * time.Second)
-				if _, err := keys.Lookup(t.Context(), key.DigestOf("lost")); err == nil {
-					t.Errorf("a key that was lost opens; applied %d, then %d of %d", was, feed.Applied(), s.last)
+				for _, id := range []string{"changed", "other", "lost"} {
+					d := key.DigestOf(id)
+					rec, err := keys.Lookup(t.Context(), d)
+					truth, err2 := decodeRecord(s.names["k.demo."+id].value, "demo", id)
+					if got, want := err == nil && rec.Valid(d, time.Now()), err2 == nil && truth.Valid(d, time.Now()); got != want {
+						t.Errorf("%s opens: %v (%v), want %v; applied %d, then %d of %d", id, got, err, want, was, feed.Applied(), s.last)
+					}
+				}
+				if feed.Applied() != s.last {
+					t.Errorf("applied %d of %d", feed.Applied(), s.last)
 				}
 			})
 		})
 	}
+}
+
+// The same, where what was read last is gone, and nothing of it is missed but that
+// a key has the state of before.
+func TestMembersNoticeALostChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimStream()
+		link, _, feed, stop := simPeer(t, s, time.Hour)
+		defer stop()
+		simPut(t, s, "k", 0)
+		time.Sleep(time.Second)
+		backup := s.backup()
+		simPut(t, s, "k", s.names["k.demo.k"].revision)
+		time.Sleep(time.Second)
+		epoch := epochOf(feed)
+		link.set(true, time.Millisecond)
+		s.stop()
+		s.start(&backup)
+		fill(s, "h.x", 1)
+		again(s, "h.x0")
+		link.set(false, time.Millisecond)
+		time.Sleep(10 * time.Second)
+		if epochOf(feed) == epoch {
+			t.Error("the change of a key was lost, and nothing was read anew")
+		}
+	})
+}
+
+// What is known of another store counts no more, at once.
+func TestMembersForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, feed, stop := simPeer(t, newSimStream(), time.Hour)
+		defer stop()
+		if !feed.Members.Fresh(time.Hour) {
+			t.Fatal("not fresh")
+		}
+		feed.Members.forget()
+		if feed.Members.Fresh(time.Hour) {
+			t.Error("the lease from another store holds")
+		}
+	})
+}
+
+// A heartbeat of ours proves what is before it only once all of that was looked at.
+func TestMembersGrantNothingBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		link := newSimLink(newSimStream(), 1)
+		lease := cache.NewLeaseBy(time.Hour, func() time.Duration { return 1 })
+		m, err := newMembers(link, link, MembersConfig{Replica: "a", Bound: time.Hour, Lease: lease, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.write(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		e, err := link.stream.get("h.a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if confirmed := m.hear("h.a", e); confirmed != 0 || lease.Valid() {
+			t.Errorf("confirmed %d, a lease: %v", confirmed, lease.Valid())
+		}
+		confirmed, stop := m.whole(t.Context(), func(error) {})
+		defer stop()
+		if confirmed != e.revision || !lease.Valid() {
+			t.Errorf("at the end: confirmed %d, a lease: %v", confirmed, lease.Valid())
+		}
+	})
 }
 
 // A store that is the same goes on being the same, whatever was overwritten in it
@@ -138,27 +223,41 @@ func TestMembersNoticeALostEnd(t *testing.T) {
 func TestMembersKeepTheSameStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSimStream()
-		link, keys, _, stop := simPeer(t, s, time.Hour)
+		link, keys, feed, stop := simPeer(t, s, time.Hour)
 		defer stop()
 		for i := range 5 {
 			simPut(t, s, fmt.Sprint("k", i), 0)
 		}
 		time.Sleep(time.Second)
+		epoch := epochOf(feed)
+		// Some are overwritten so often that a reader never gets to see them.
+		busy, done := context.WithCancel(t.Context())
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for busy.Err() == nil {
+				again(s, "k.demo.k0", "k.demo.k1")
+				time.Sleep(100 * time.Microsecond)
+			}
+		}()
 		for range 4 {
 			s.stop() // breaks the connection
 			link.set(true, time.Millisecond)
 			s.start(nil)
-			for i := range 3 {
-				again(s, fmt.Sprint("k.demo.k", i))
-			}
+			again(s, "k.demo.k2")
 			fill(s, fmt.Sprint("h.x", s.last), 3)
 			link.set(false, time.Millisecond)
-			for range 3000 {
+			for range 2000 {
 				time.Sleep(time.Millisecond)
 				if _, err := keys.Lookup(t.Context(), key.DigestOf("k4")); err != nil {
 					t.Fatalf("a key that nothing happened to: %v", err)
 				}
 			}
+		}
+		done()
+		<-stopped
+		if epochOf(feed) != epoch {
+			t.Error("it was read anew")
 		}
 	})
 }
@@ -201,6 +300,13 @@ func simPut(t *testing.T, s *simStream, id string, expect uint64) {
 	}
 }
 
+// epochOf changes when a feed starts over.
+func epochOf(f *Feed) string {
+	f.Members.mu.Lock()
+	defer f.Members.mu.Unlock()
+	return f.Members.own.epoch
+}
+
 // fill writes n new names that say nothing.
 func fill(s *simStream, name string, n int) {
 	for i := range n {
@@ -211,6 +317,8 @@ func fill(s *simStream, name string, n int) {
 // again writes the same to names once more.
 func again(s *simStream, names ...string) {
 	for _, name := range names {
-		_, _ = s.put(name, s.names[name].value, s.names[name].revision)
+		if e, err := s.get(name); err == nil {
+			_, _ = s.put(name, e.value, e.revision)
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"tollgate/authz/manage"
@@ -39,11 +41,12 @@ account that is printed is in their configuration.`,
 }
 
 func printCredential(p *printer, v *manage.Credential) error {
-	rows := [][]string{{"url", v.URL}, {"user", v.User}, {"password", v.Password}}
+	secret := [][]string{{"user", v.User}, {"password", v.Password}}
 	if v.Seed != "" {
-		rows = [][]string{{"url", v.URL}, {"seed", v.Seed}}
+		secret = [][]string{{"seed", v.Seed}}
 	}
-	rows = append(rows, []string{"stream", v.Stream}, []string{"durable", v.Durable}, []string{"subjects", words(v.Subjects, "-")})
+	rows := slices.Concat([][]string{{"url", v.URL}}, secret,
+		[][]string{{"stream", v.Stream}, {"durable", v.Durable}, {"subjects", words(v.Subjects, "-")}})
 	if err := p.table(rows...); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package main_test
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -61,16 +62,28 @@ func testReplaced(t *testing.T, b *bench) {
 		}
 	})
 
-	t.Run("by an empty one", func(t *testing.T) {
+	t.Run("by an empty one, and a backup", func(t *testing.T) {
 		third := d.replicas[0].key("--name", "third")
+		revoked := d.replicas[0].key("--name", "revoked")
 		everywhere(t, third, http.StatusOK)
+		d.replicas[0].cli("key", "revoke", revoked.ID)
+		file := filepath.Join(t.TempDir(), "backup")
+		d.replicas[1].cli("backup", "-o", file)
 		replace(func() {
 			for i := range d.nats.Len() {
 				d.nats.Wipe(i)
 			}
 		})
-		everywhere(t, third, http.StatusUnauthorized)
-		d.replicas[2].cli("apply", "-f", d.catalog)
-		everywhere(t, d.replicas[2].key("--name", "fourth"), http.StatusOK)
+		// Nobody knows whether a key is valid: that is no reason to call one invalid.
+		everywhere(t, third, http.StatusServiceUnavailable)
+		d.replicas[1].cli("restore", file)
+		everywhere(t, third, http.StatusOK)
+		everywhere(t, revoked, http.StatusUnauthorized)
+		d.replicas[2].cli("key", "revoke", third.ID)
+		for _, r := range d.replicas {
+			if res := r.chat(third.Key, chatBody(chatModel, "")); res.status != http.StatusUnauthorized {
+				t.Errorf("after its revocation: %v", res)
+			}
+		}
 	})
 }

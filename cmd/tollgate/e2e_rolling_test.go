@@ -4,15 +4,20 @@ package main_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+	"tollgate/envoy"
 )
 
 // testRolling restarts two replicas, one after the other, behind one Envoy that
@@ -72,7 +77,7 @@ func testRolling(t *testing.T, b *bench) {
 		}
 		load.Wait()
 		if n := failed.Load(); n != 0 {
-			t.Errorf("%d of %d requests failed", n, requests)
+			t.Errorf("%d of %d requests failed; Envoy counted:\n%s", n, requests, a.proxyStats())
 		}
 		onceEach(t, a, passed)
 		t.Logf("%d requests over two restarts: %d failed", requests, failed.Load())
@@ -128,6 +133,24 @@ func testRolling(t *testing.T, b *bench) {
 			s.finish(t)
 		}
 	})
+}
+
+// proxyStats are the counters of Envoy's calls to Tollgate.
+func (r *replica) proxyStats() string {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.dir, "envoy", envoy.AdminSocket))
+	}
+	admin := http.Client{Transport: &http.Transport{DialContext: dial}}
+	res, err := admin.Get("http://admin/stats?usedonly&filter=ext_authz|cluster.tollgate.*(timeout|fail|retry|reset|reject|health|overflow|rq_[0-9])")
+	if err != nil {
+		return err.Error()
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // onceEach waits until each request has an event, and sees to it that none has two.

@@ -55,6 +55,18 @@ func (n *node) startLedger(ctx context.Context) error {
 	}
 	n.settler.Restore(time.Now(), n.ledger.Open(time.Time{}))
 	n.recount(ctx)
+	stats := func(of func(journal.Stats) float64) func() float64 { return func() float64 { return of(j.Stats()) } }
+	n.metrics.gauge("tollgate_admissions_open", "Admissions that are not settled.", stats(func(s journal.Stats) float64 { return float64(s.Open) }))
+	n.metrics.gauge("tollgate_events_waiting", "Usage events that the stream has not acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Waiting) }))
+	n.metrics.gauge("tollgate_journal_bytes", "Disk that the journal takes.", stats(func(s journal.Stats) float64 { return float64(s.Bytes) }))
+	n.metrics.counter("tollgate_events_published_total", "Usage events that the stream acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Published) }))
+	n.metrics.counter("tollgate_journal_full_total", "Records refused because the journal was full.", stats(func(s journal.Stats) float64 { return float64(s.Full) }))
+	return nil
+}
+
+// startSweep begins to close what nobody settles. It comes after the relay, which
+// knows what other replicas closed.
+func (n *node) startSweep(context.Context) error {
 	n.background("the sweep", func(ctx context.Context) error {
 		tick := time.NewTicker(sweepEvery)
 		defer tick.Stop()
@@ -67,12 +79,6 @@ func (n *node) startLedger(ctx context.Context) error {
 			}
 		}
 	})
-	stats := func(of func(journal.Stats) float64) func() float64 { return func() float64 { return of(j.Stats()) } }
-	n.metrics.gauge("tollgate_admissions_open", "Admissions that are not settled.", stats(func(s journal.Stats) float64 { return float64(s.Open) }))
-	n.metrics.gauge("tollgate_events_waiting", "Usage events that the stream has not acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Waiting) }))
-	n.metrics.gauge("tollgate_journal_bytes", "Disk that the journal takes.", stats(func(s journal.Stats) float64 { return float64(s.Bytes) }))
-	n.metrics.counter("tollgate_events_published_total", "Usage events that the stream acknowledged.", stats(func(s journal.Stats) float64 { return float64(s.Published) }))
-	n.metrics.counter("tollgate_journal_full_total", "Records refused because the journal was full.", stats(func(s journal.Stats) float64 { return float64(s.Full) }))
 	return nil
 }
 

@@ -119,7 +119,7 @@ func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startRelay, n.startChecks, n.startManagement,
+		n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startRelay, n.startSweep, n.startChecks, n.startManagement,
 		n.startMetrics, n.announce,
 	} {
 		if err := step(ctx); err != nil {

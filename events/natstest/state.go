@@ -2,14 +2,16 @@ package natstest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
 )
 
 // WaitReady waits until all servers that run, are not paused and not isolated say
-// that they are healthy: they have a leader, and their streams are recovered and
-// current. It fails the test after a minute.
+// that they are healthy (they have a leader, and their streams are recovered and
+// current) and the leader says of each that it is there, so that streams can be
+// placed. It fails the test after a minute.
 func (c *Cluster) WaitReady() {
 	c.t.Helper()
 	var last error
@@ -20,8 +22,46 @@ func (c *Cluster) WaitReady() {
 				last = err
 			}
 		}
+		if last == nil && len(c.processes) > 1 {
+			last = c.meet()
+		}
 		return last == nil
 	}, func() string { return fmt.Sprintf("the cluster was not ready: %v", last) })
+}
+
+// meet asks the leader of the cluster whether it sees all the others that are
+// there.
+func (c *Cluster) meet() error {
+	present := c.present()
+	for _, i := range present {
+		var state struct {
+			Meta struct {
+				Leader   string `json:"leader"`
+				Replicas []struct {
+					Name    string `json:"name"`
+					Current bool   `json:"current"`
+					Offline bool   `json:"offline"`
+				} `json:"replicas"`
+			} `json:"meta_cluster"`
+		}
+		if err := c.ask(i, "/jsz", &state); err != nil {
+			return err
+		}
+		if state.Meta.Leader != c.processes[i].name {
+			continue
+		}
+		seen := 1
+		for _, r := range state.Meta.Replicas {
+			if r.Current && !r.Offline {
+				seen++
+			}
+		}
+		if seen < len(present) {
+			return fmt.Errorf("%s leads and sees %d of %d servers", c.processes[i].name, seen, len(present))
+		}
+		return nil
+	}
+	return errors.New("no server leads")
 }
 
 // Leader is which server leads a stream; it waits until one of those does that
