@@ -95,7 +95,6 @@ func (c *eventCopier) flush(ctx context.Context) error {
 			c.done.There++
 			continue
 		}
-		c.known[id] = struct{}{}
 		missing = append(missing, m)
 	}
 	c.batch = c.batch[:0]

@@ -252,6 +252,12 @@ func TestRestoreRefusesWhatIsNotWhole(t *testing.T) {
 	}
 	refused("twice", append(bytes.Clone(file), file...))
 	refused("with more", append(bytes.Clone(file), "x"...))
+	// Right in itself, and yet not what the trailer counts.
+	counted := around(lines[0], bytes.Join(lines[1:len(lines)-3], nil))
+	if _, _, err := VerifyBackup(bytes.NewReader(counted)); err != nil {
+		t.Errorf("a file without its last event: %v", err)
+	}
+	refused("with a count too many", signed(lines[0], bytes.Join(lines[1:len(lines)-3], nil), BackupCounts{Keys: 12, Config: 2, Usage: 3}))
 	newer := bytes.Replace(file, []byte(`{"v":1,`), []byte(`{"v":2,"more":true,`), 1)
 	if _, _, err := VerifyBackup(bytes.NewReader(newer)); err == nil || !strings.Contains(err.Error(), "newer Tollgate") {
 		t.Errorf("a newer version: %v", err)
@@ -259,6 +265,29 @@ func TestRestoreRefusesWhatIsNotWhole(t *testing.T) {
 	if got := to.content(); len(got) != 0 {
 		t.Errorf("something was restored: %v", got)
 	}
+}
+
+// A file that is another one when it is read for the second time is told of.
+func TestRestoreNoticesAnotherFile(t *testing.T) {
+	from := newDeployment(t)
+	from.fill(1)
+	first := from.backup(true)
+	from.event("more")
+	swapped := &swappedFile{bytes.NewReader(first), bytes.NewReader(from.backup(true))}
+	to := newDeployment(t)
+	if _, err := Restore(t.Context(), to.nc, swapped, RestoreConfig{Logger: quiet}); !errors.Is(err, ErrBackup) {
+		t.Errorf("%v", err)
+	}
+}
+
+// swappedFile is another one from the first Seek on.
+type swappedFile struct{ first, then *bytes.Reader }
+
+func (s *swappedFile) Read(p []byte) (int, error) { return s.first.Read(p) }
+
+func (s *swappedFile) Seek(int64, int) (int64, error) {
+	s.first = s.then
+	return 0, nil
 }
 
 // Merging adds what is missing and changes nothing but what is revoked: neither

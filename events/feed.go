@@ -159,7 +159,7 @@ func (f *Feed) resume(ctx context.Context, sink Sink) (from, last uint64, err er
 	}
 	if f.replaced(created, last) || standing == otherStore || standing == rivalStore {
 		f.log.Error("the store of keys is not the one it was: reading it anew",
-			"created", created, "last", last, "applied", f.applied.Load())
+			"created", created, "last", last, "applied", f.applied.Load(), "heartbeat of another process", standing == rivalStore)
 		f.startOver(sink)
 	}
 	f.created = created

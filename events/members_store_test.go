@@ -126,7 +126,14 @@ func TestMembersNoticeALostEnd(t *testing.T) {
 				backup := s.backup()
 				simPut(t, s, "changed", s.names["k.demo.changed"].revision)
 				simPut(t, s, "lost", 0)
-				time.Sleep(time.Second)
+				for range 2 { // so that all are in memory
+					time.Sleep(time.Second)
+					for _, id := range []string{"changed", "other", "lost"} {
+						if _, err := keys.Lookup(t.Context(), key.DigestOf(id)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
 				was := feed.Applied()
 				link.set(true, time.Millisecond)
 				s.stop()
@@ -158,7 +165,7 @@ func TestMembersNoticeALostChange(t *testing.T) {
 		link, _, feed, stop := simPeer(t, s, time.Hour)
 		defer stop()
 		simPut(t, s, "k", 0)
-		time.Sleep(time.Second)
+		time.Sleep(time.Hour) // until a heartbeat stands behind it
 		backup := s.backup()
 		simPut(t, s, "k", s.names["k.demo.k"].revision)
 		time.Sleep(time.Second)

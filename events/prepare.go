@@ -36,6 +36,10 @@ func AnswerPrepare(nc *nats.Conn, replica string, prepare func(ctx context.Conte
 	if err != nil {
 		return nil, fmt.Errorf("answering requests to prepare: %w", err)
 	}
+	if err := nc.FlushTimeout(askTimeout); err != nil {
+		_ = sub.Unsubscribe()
+		return nil, fmt.Errorf("answering requests to prepare: %w", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

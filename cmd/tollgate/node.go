@@ -258,10 +258,6 @@ func (n *node) startManagement(context.Context) error {
 	if err != nil {
 		return err
 	}
-	var consumers manage.Consumers
-	if n.consumers != nil {
-		consumers = managedConsumers{n.consumers}
-	}
 	var audit manage.Audit
 	if n.audit != nil {
 		audit = managedAudit{n.audit, events.Source(n.settings.name)}
@@ -287,7 +283,7 @@ func (n *node) startManagement(context.Context) error {
 		Identify:    n.identify,
 		OperatorKey: key.DigestOf(operator),
 		Events:      managedEvents{n.usage},
-		Consumers:   consumers,
+		Consumers:   managedConsumers{n.consumers},
 		Catalog:     n.catalog,
 		Audit:       audit,
 		Unaudited:   func(why string) { n.metrics.unaudited.WithLabelValues(why).Inc() },

@@ -102,10 +102,8 @@ func (n *node) openStore(ctx context.Context, conn, changes *nats.Conn, copies i
 	if n.usage, err = events.OpenUsage(ctx, conn, events.UsageConfig{Replicas: copies, Hold: n.hold, Replica: n.replica}); err != nil {
 		return err
 	}
-	if n.alone() {
-		if n.consumers, err = events.OpenConsumers(ctx, n.embedded, n.config, n.usage); err != nil {
-			return err
-		}
+	if err := n.openConsumers(ctx, copies); err != nil {
+		return err
 	}
 	return n.moveCatalog(ctx)
 }
@@ -122,6 +120,19 @@ func (n *node) openForChanges(ctx context.Context, copies int) (err error) {
 	n.log.Warn("this replica has no right to make changes: make them at one that has --nats-admin-creds or --nats-admin-nkey", "error", err)
 	n.once, n.audit = nil, nil
 	return nil
+}
+
+// openConsumers opens the list of people's consumers, with the rights of who makes
+// changes: a replica may not look at consumers of others.
+func (n *node) openConsumers(ctx context.Context, copies int) (err error) {
+	stream := n.usage
+	if !n.alone() {
+		if stream, err = events.OpenUsage(ctx, n.admin, events.UsageConfig{Replicas: copies}); err != nil {
+			return err
+		}
+	}
+	n.consumers, err = events.OpenConsumers(ctx, n.embedded, n.config, stream)
+	return err
 }
 
 // hold says why no event should be stored now.
