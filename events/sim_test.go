@@ -77,6 +77,13 @@ func (s *simStream) backup() simCopy {
 	return simCopy{s.last, maps.Clone(s.names), slices.Clone(s.order)}
 }
 
+// lives is how often the stream was replaced.
+func (s *simStream) lives() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life
+}
+
 // stop breaks all connections, start lets them come back to a copy.
 func (s *simStream) stop() {
 	s.mu.Lock()

@@ -95,6 +95,36 @@ func testMove(t *testing.T, b *bench) {
 	}
 	onceEach(t, old, passed)
 	t.Logf("%d requests over the move", len(passed))
+
+	// The whole cluster is lost, and the backup restored under running replicas.
+	file = filepath.Join(old.dir, "cluster.backup")
+	old.cli("backup", "--events", "-o", file)
+	for i := range cluster.Len() {
+		cluster.Stop(i)
+	}
+	for i := range cluster.Len() {
+		cluster.Wipe(i)
+		cluster.Restart(i)
+	}
+	cluster.WaitReady()
+	old.cli("restore", file, "--nats-url", cluster.URL())
+	for _, r := range []*replica{old, second} {
+		r.waitServing()
+	}
+	within(t, 30*time.Second, "what was restored is in force", func() error {
+		for range 6 { // both replicas are asked
+			if res := old.chat(k.Key, chatBody(chatModel, "")); res.status != http.StatusOK {
+				return fmt.Errorf("%v", res)
+			}
+		}
+		return nil
+	})
+	for range 6 {
+		if res := old.chat(gone.Key, chatBody(chatModel, "")); res.status != http.StatusUnauthorized {
+			t.Errorf("the revoked key after the restore: %v", res)
+		}
+	}
+	onceEach(t, old, passed)
 }
 
 // load is callers that go on until it is ended.

@@ -128,7 +128,9 @@ func (n *node) startRelay(context.Context) error {
 // watchConnection leaves a NATS server that is there and gets nothing done, such as
 // one that is cut off from its cluster, while the lease still holds.
 func (n *node) watchConnection(ctx context.Context) error {
-	patience := max(n.settings.bound/3, 2*time.Second)
+	// For as long as a cluster needs for a new leader, another server knows no more.
+	const election = 5 * time.Second
+	patience := max(n.settings.bound/2, min(election, n.settings.bound-2*time.Second))
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var left time.Time
