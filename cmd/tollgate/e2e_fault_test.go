@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -140,7 +141,7 @@ func (d *deployment) measure(t *testing.T, at int) *run {
 		keys[i] = r.at.key("--name", fmt.Sprintf("victim %d", i))
 	}
 	for _, one := range d.replicas { // all are in memory everywhere
-		for _, k := range append(keys, steady) {
+		for _, k := range slices.Concat(keys, []newKey{steady}) {
 			within(t, 10*time.Second, "the key passes everywhere", func() error {
 				if res := r.pass(one, k.Key); res.status != http.StatusOK {
 					return fmt.Errorf("%v", res)

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
 	"tollgate/events/totals"
 )
 
