@@ -159,6 +159,9 @@ func (c *check) findKey(ctx context.Context) bool {
 	case err != nil:
 		return c.refuse(reason.Unavailable)
 	}
+	// The look-up may have waited, and what it said holds now: so must the tables
+	// that it is joined with.
+	c.tables = c.Tables()
 	return c.present(record, digest)
 }
 

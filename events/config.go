@@ -32,7 +32,7 @@ func OpenConfig(ctx context.Context, nc *nats.Conn, replicas int) (*Config, erro
 		Description: "Tollgate's documents.",
 		History:     1,
 		Storage:     jetstream.FileStorage,
-		Replicas:    max(1, replicas),
+		Replicas:    replicas,
 	}, storeErrors{ErrNotFound, ErrConflict, ErrUnavailable})
 	if err != nil {
 		return nil, err

@@ -34,7 +34,8 @@ type storedOnce struct {
 }
 
 // OpenIdempotency opens the bucket, and makes it where there is none. replicas is
-// how many servers of a cluster hold it; 0 means 1.
+// how many servers of a cluster hold it; 0 means 3, or 1 on a server that is in
+// no cluster.
 func OpenIdempotency(ctx context.Context, nc *nats.Conn, replicas int) (*Idempotency, error) {
 	b, err := openBucket(ctx, nc, jetstream.KeyValueConfig{
 		Bucket:      "TOLLGATE_ONCE",
@@ -43,7 +44,7 @@ func OpenIdempotency(ctx context.Context, nc *nats.Conn, replicas int) (*Idempot
 		TTL:         onceAge,
 		MaxBytes:    onceBytes,
 		Storage:     jetstream.FileStorage,
-		Replicas:    max(1, replicas),
+		Replicas:    replicas,
 	}, storeErrors{ErrNotFound, ErrConflict, ErrUnavailable})
 	if err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ func (s *restoreSettings) run(ctx context.Context, p *printer, path string) erro
 		},
 	})
 	if errors.Is(err, events.ErrNotEmpty) {
-		err = fmt.Errorf("%w: --merge adds what is missing and changes nothing else", err)
+		err = fmt.Errorf("%w: --merge adds what is missing, and changes of the rest only what the backup has revoked", err)
 	}
 	if err = errors.Join(err, closeStore()); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
