@@ -37,6 +37,9 @@ type Authorizer struct {
 	Ledger    Ledger
 	Sealer    *Sealer
 	Estimator *Estimator
+	// Current reports whether the tables can't be out of date. It must not block.
+	// nil: they never are, on a replica that makes all changes itself.
+	Current func() bool
 	// NewID makes an admission's id: unique, and hard to guess.
 	NewID func() string
 	// Used is told of each admission of a key, and by which of its secrets. nil:
@@ -94,6 +97,10 @@ func (c *check) decide(ctx context.Context) bool {
 	}
 	identified := c.findKey(ctx) && c.checkState()
 	if !identified && c.observe() {
+		// Nobody asked for a key's sake whether what is known here still holds.
+		if c.Current != nil && !c.Current() {
+			return c.refuse(reason.Unavailable)
+		}
 		identified = c.checkState()
 	}
 	if !identified || !c.checkAction() {

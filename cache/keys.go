@@ -57,7 +57,7 @@ type Keys struct {
 	store       Store
 	loadTimeout time.Duration
 	lease       *Lease // nil: none is needed
-	records     *ristretto.Cache[string, *key.Record]
+	records     *ristretto.Cache[string, kept]
 	loads       singleflight.Group
 	ready       atomic.Bool
 	storeReads  atomic.Uint64
@@ -84,6 +84,14 @@ type entry struct {
 	secrets       [][16]byte    // guarded by Keys.mu: where the shards point here
 }
 
+// kept is a record in memory. It counts only for the entry that it was read for:
+// one that a slow read puts there after Reset is of another store, whose revisions
+// can't be compared.
+type kept struct {
+	of     *entry
+	record *key.Record
+}
+
 // New makes an empty cache that answers key.ErrUnavailable until SetReady.
 func New(cfg Config) (*Keys, error) {
 	if cfg.Records == 0 {
@@ -92,7 +100,7 @@ func New(cfg Config) (*Keys, error) {
 	if cfg.LoadTimeout == 0 {
 		cfg.LoadTimeout = 2 * time.Second
 	}
-	records, err := ristretto.NewCache(&ristretto.Config[string, *key.Record]{
+	records, err := ristretto.NewCache(&ristretto.Config[string, kept]{
 		NumCounters:        10 * cfg.Records, // ristretto's advice: ten per item
 		MaxCost:            cfg.Records,
 		BufferItems:        64,
@@ -158,10 +166,13 @@ func (k *Keys) Lookup(ctx context.Context, d key.Digest) (*key.Record, error) {
 	}
 	e := k.find(d)
 	if e == nil {
+		if !k.ready.Load() {
+			return nil, errNotReady // Reset emptied the index meanwhile
+		}
 		return nil, key.ErrNotFound
 	}
-	if rec, ok := k.records.Get(e.id); ok && e.current(rec) {
-		return rec, nil
+	if r, ok := k.records.Get(e.id); ok && r.of == e && e.current(r.record) {
+		return r.record, nil
 	}
 	return k.load(ctx, e)
 }
@@ -186,7 +197,9 @@ const loadTries = 4
 
 func (k *Keys) load(ctx context.Context, e *entry) (*key.Record, error) {
 	for range loadTries {
-		done := k.loads.DoChan(e.id, func() (any, error) {
+		// Of the entry, not of the id: after Reset nobody may join a read of the
+		// store that was here before.
+		done := k.loads.DoChan(fmt.Sprintf("%p", e), func() (any, error) {
 			// Of its own: the first caller's hang-up must not fail the others.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.loadTimeout)
 			defer cancel()
@@ -212,7 +225,7 @@ func (k *Keys) load(ctx context.Context, e *entry) (*key.Record, error) {
 		}
 		rec := loaded.Val.(*key.Record)
 		if e.current(rec) {
-			k.records.Set(e.id, rec, 1)
+			k.records.Set(e.id, kept{e, rec}, 1)
 			return rec, nil
 		}
 		// The read began before a change was applied, here or in another

@@ -228,7 +228,7 @@ func interleave(t *testing.T, order []string) {
 		case "again":
 			lookup(applied)
 		case "late":
-			k.records.Set("a", old.Record, 1)
+			k.records.Set("a", kept{k.find(key.DigestOf("s")), old.Record}, 1)
 			k.records.Wait()
 		}
 	}

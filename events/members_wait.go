@@ -48,16 +48,20 @@ const UnknownReplicas = "?"
 //   - After the store turned out to be another one, replicas may go by the one
 //     before without standing in the list. Their leases began before it was
 //     noticed here, and are waited for.
+//   - Before that was noticed: the change is in a store that has no heartbeat of
+//     ours, or none as new as one that came back, and what anybody said of its
+//     predecessor counts for nothing. Then all are waited for.
 //   - This replica is one like others. While its own feed stands still it is away.
 func (m *Members) Wait(ctx context.Context, revision uint64) Propagation {
 	w := waiting{revision: revision, began: time.Now()}
 	m.mu.Lock()
-	latest := w.began.Add(m.roll.longest())
+	latest, confirmed := w.began.Add(m.roll.longest()), m.own.confirmed
 	m.mu.Unlock()
 	listing, cancel := context.WithDeadline(ctx, latest)
 	defer cancel()
-	newest, listed := m.list(listing, revision)
-	w.unlisted, w.doubled = !listed, m.doubled(newest)
+	newest, listed := m.list(listing, max(revision, confirmed))
+	w.unlisted = !listed || newest[heartbeatPrefix+m.cfg.Replica].revision < confirmed
+	w.doubled = w.unlisted || m.doubled(newest)
 	for {
 		m.mu.Lock()
 		now := time.Now()
@@ -83,8 +87,8 @@ func (m *Members) Wait(ctx context.Context, revision uint64) Propagation {
 type waiting struct {
 	revision uint64
 	began    time.Time
-	unlisted bool // it could not be learned who there is
-	doubled  bool // another process has our name
+	unlisted bool // it could not be learned who there is, or of another store than ours
+	doubled  bool // another process has our name, or what we applied is of another store
 }
 
 // propagation is how far the change has come now, and when the next lease is over

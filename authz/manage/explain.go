@@ -85,9 +85,12 @@ func (a *api) explain(ctx context.Context, c *call, req ExplainRequest) (Explain
 	v := viewExplanation(a.Explain(ctx, now, &q), now)
 	if rec != nil {
 		v.KeyID, v.Workspace, v.User = &rec.ID, &rec.Workspace, orNull(rec.User)
-		if !c.who.operator() && v.Observed != nil {
-			// What stands in for the key is another workspace's.
-			v.Plan, v.Limits = nil, []Standing{}
+	}
+	if !c.who.operator() && v.Observed != nil {
+		// What stands in for the key is another workspace's.
+		v.Plan, v.Limits = nil, []Standing{}
+		if rec == nil {
+			v.Workspace, v.User = nil, nil
 		}
 	}
 	return v, nil

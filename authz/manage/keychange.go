@@ -71,6 +71,9 @@ func (a *api) rotateKey(ctx context.Context, c *call, req Rotation) (CreatedKey,
 		if err != nil {
 			return err
 		}
+		if err := a.retire(ctx, rec); err != nil {
+			return err
+		}
 		secret = text
 		rec.Rotate(s, grace, now)
 		return nil
@@ -79,6 +82,20 @@ func (a *api) rotateKey(ctx context.Context, c *call, req Rotation) (CreatedKey,
 		return CreatedKey{}, err
 	}
 	return CreatedKey{a.view(rec), secret}, nil
+}
+
+// retire claims the secrets that a rotation makes the record forget, so that nobody
+// imports one: it was given up for a reason.
+func (a *api) retire(ctx context.Context, rec *key.Record) error {
+	if a.Digests == nil || len(rec.Secrets) < 2 {
+		return nil
+	}
+	for _, s := range rec.Secrets[1:] {
+		if _, err := a.Digests.Claim(ctx, s.Digest, KeyRef{rec.Workspace, rec.ID}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *api) revokeSecret(ctx context.Context, c *call, _ none) (none, error) {

@@ -106,6 +106,9 @@ func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (
 			if err = readInput(c, rt, &in); err != nil {
 				return out, err
 			}
+			if err = a.admitAgain(c, rt); err != nil {
+				return out, err
+			}
 			return fn(r.Context(), c, in)
 		}()
 		if err != nil {
@@ -119,6 +122,20 @@ func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (
 		}
 		writeOutput(w, rt, out)
 	})
+}
+
+// admitAgain looks again at who asks for a change, because the body may have taken
+// a minute: whoever was revoked, suspended or narrowed meanwhile changes nothing.
+func (a *api) admitAgain(c *call, rt route) error {
+	if !rt.changes() || c.who == nil {
+		return nil
+	}
+	who, err := a.authenticate(c.r.Context(), c.secret)
+	if err != nil {
+		return err // c.who stays: the audit tells who it was
+	}
+	c.who = who
+	return rt.who.check(who)
 }
 
 // admit is what comes before an endpoint looks at the body.

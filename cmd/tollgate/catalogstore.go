@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,11 +31,13 @@ type catalogStore struct {
 	log       *slog.Logger
 	tables    atomic.Pointer[catalog.Tables]
 
-	changing sync.Mutex // held for as long as a change takes that is made here, or a preparation
+	changing  sync.Mutex // held for as long as a change takes that is made here
+	preparing sync.Mutex // held while Envoys prepare, for a change here or elsewhere; taken after changing
 
-	mu       sync.Mutex   // held to put tables in force; taken after changing
-	files    fingerprints // of what the catalog in force read; guarded by mu
-	unproven bool         // the store was replaced: whatever comes next is newer; guarded by mu
+	mu          sync.Mutex   // held to put tables in force; taken last
+	files       fingerprints // of what the catalog in force read; guarded by mu
+	unproven    bool         // the store was replaced: whatever comes next is newer; guarded by mu
+	preparation int          // counts preparations; guarded by mu
 }
 
 // documents is where the catalog is stored, beside the keys and so under the same
@@ -245,7 +248,7 @@ func (s *catalogStore) Store(ctx context.Context, c *catalog.Catalog, expect uin
 		return 0, err
 	}
 	old := s.Tables()
-	if old != nil && old.Version != expect {
+	if old != nil && old.Version != expect && s.proven() {
 		return 0, key.ErrConflict // no Envoy needs to hear of it
 	}
 	if err := s.prepare(ctx, old, tables, text); err != nil {
@@ -276,10 +279,13 @@ func (s *catalogStore) prepare(ctx context.Context, old, next *catalog.Tables, t
 	if old == nil {
 		return nil
 	}
+	if sameRouting(old, next) && reflect.DeepEqual(old.Models, next.Models) {
+		return s.here(ctx, old, next) // nobody has to do anything for it
+	}
 	var others sync.WaitGroup
 	var elsewhere error
 	others.Go(func() { elsewhere = s.peers.Prepare(ctx, text) })
-	err := s.proxies.Prepare(ctx, old, next)
+	err := s.here(ctx, old, next)
 	others.Wait()
 	if err == nil && elsewhere == nil {
 		return nil
@@ -288,13 +294,29 @@ func (s *catalogStore) prepare(ctx context.Context, old, next *catalog.Tables, t
 	return refused(http.StatusUnprocessableEntity, "Nothing was changed: %v", err)
 }
 
+// here prepares our Envoys. Preparing for a change that is made elsewhere must not
+// wait for one that is made here: that one waits for the other replica.
+func (s *catalogStore) here(ctx context.Context, old, next *catalog.Tables) error {
+	s.preparing.Lock()
+	defer s.preparing.Unlock()
+	s.mu.Lock()
+	s.preparation++
+	s.mu.Unlock()
+	return s.proxies.Prepare(ctx, old, next)
+}
+
+// proven reports whether what is in force is of the store that there is.
+func (s *catalogStore) proven() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.unproven
+}
+
 // stale is after how long a preparation is undone that no catalog came of.
 const stale = 30 * time.Second
 
 // Prepare is the first phase of a change that is made at another replica.
 func (s *catalogStore) Prepare(ctx context.Context, text []byte) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
 	c, err := catalog.Parse("the catalog to prepare for", text)
 	if err != nil {
 		return err
@@ -304,13 +326,17 @@ func (s *catalogStore) Prepare(ctx context.Context, text []byte) error {
 		return err
 	}
 	old := s.Tables()
-	if err := s.proxies.Prepare(ctx, old, next); err != nil {
+	if err := s.here(ctx, old, next); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	mine := s.preparation
+	s.mu.Unlock()
 	time.AfterFunc(stale, func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.Tables() == old {
+		undo := s.Tables() == old && s.preparation == mine
+		s.mu.Unlock()
+		if undo {
 			_ = s.proxies.Finish(old) // it was published before
 		}
 	})
@@ -329,7 +355,7 @@ func (s *catalogStore) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.proxies.Prepare(ctx, s.Tables(), tables); err != nil {
+	if err := s.here(ctx, s.Tables(), tables); err != nil {
 		return refused(http.StatusUnprocessableEntity, "Nothing was changed: %v", err)
 	}
 	s.install(tables, files, revision, true)

@@ -243,7 +243,8 @@ func (k *keyCommand) readRow(head, cells []string) (req manage.KeyRequest, err e
 		if cmd.Flags().Lookup(name) == nil {
 			var names []string
 			cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-			return req, fmt.Errorf("there is no column %q; there are %s", plain(name), strings.Join(names, ", "))
+			// What stands there may be a key, in a file without a row of names.
+			return req, fmt.Errorf("the first row must name the columns, and number %d of it is none of %s", i+1, strings.Join(names, ", "))
 		}
 		if slices.Contains(head[:i], name) {
 			return req, fmt.Errorf("there are two columns %s", name)

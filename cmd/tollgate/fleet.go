@@ -99,6 +99,12 @@ func (f *fleet) Finish(t *catalog.Tables) error {
 	if sameRouting(f.published, t) {
 		return nil
 	}
+	if all := union(f.published, t); !sameRouting(f.published, all) {
+		// Nobody prepared for it here: this replica was away, or was starting.
+		if err := f.publish(all); err != nil {
+			return err
+		}
+	}
 	f.removing = t
 	mine := f.latest
 	time.AfterFunc(lastChecks, func() {

@@ -35,6 +35,9 @@ func (n *node) startLedger(ctx context.Context) error {
 	}
 	n.background("the journal's drain", func(ctx context.Context) error { return n.ledger.Run(ctx, n.usage) })
 	n.onStop(func(ctx context.Context) {
+		const most = 8 * time.Second // what can't be published must not keep us from leaving well
+		ctx, cancel := context.WithTimeout(ctx, most)
+		defer cancel()
 		if err := j.Flush(ctx); err != nil {
 			n.log.Warn("events wait in the journal for the next start", "error", err)
 		}

@@ -200,6 +200,7 @@ func poll(ctx context.Context, most time.Duration, otherwise string, ready func(
 // startChecks answers Envoy.
 func (n *node) startChecks(context.Context) error {
 	n.gate = &authz.Authorizer{
+		Current: n.current,
 		Replica: n.replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Ledger: n.ledger,
 		Sealer: n.settler.Sealer, Estimator: n.settler.Estimator, Used: n.lastUsed.Touch,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },

@@ -206,10 +206,12 @@ func (n *node) startProxy(ctx context.Context) error {
 	}
 	// Whatever was open when this process started was carried by an Envoy that
 	// died with the process before: nobody will settle it.
-	if err := n.reconcile(); err != nil {
-		n.log.Warn("what was open before this start stays open until it is known what other replicas closed", "error", err)
-	} else {
-		n.abandon(n.ledger.Open(time.Time{}))
+	if !n.carriedByOthers() {
+		if err := n.reconcile(); err != nil {
+			n.log.Warn("what was open before this start stays open until it is known what other replicas closed", "error", err)
+		} else {
+			n.abandon(n.ledger.Open(time.Time{}))
+		}
 	}
 	supervisor, err := envoy.Supervise(ctx, envoy.SupervisorConfig{
 		Binary: binary.Path, Dir: filepath.Join(n.settings.data, "envoy"), Bootstrap: config, Gateway: n.settings.gateway.value,
@@ -222,6 +224,10 @@ func (n *node) startProxy(ctx context.Context) error {
 	return nil
 }
 
+// carriedByOthers reports whether other Envoys than ours may carry what this
+// replica admitted.
+func (n *node) carriedByOthers() bool { return len(n.settings.servers()) > 1 }
+
 // settleGrace is how long after Envoy's death settlements that it sent before are
 // still waited for.
 const settleGrace = time.Second
@@ -229,6 +235,9 @@ const settleGrace = time.Second
 // proxyDied closes what the dead Envoy carried.
 func (n *node) proxyDied(cause error) {
 	n.log.Error("Envoy died and is started again", "error", cause)
+	if n.carriedByOthers() {
+		return // what it carried is closed at its deadline
+	}
 	carried := n.ledger.Open(time.Time{})
 	time.AfterFunc(settleGrace, func() { n.abandon(carried) })
 }

@@ -72,11 +72,7 @@ func (n *node) Prepare(ctx context.Context, text []byte) error {
 	problems := make([]error, len(others))
 	for i, other := range others {
 		all.Go(func() {
-			err := events.AskPrepare(ctx, n.conn, other, text)
-			if err != nil && n.members.Gone(other) > 0 {
-				err = nil // it went meanwhile; when it is back it reads what is in force
-			}
-			problems[i] = err
+			problems[i] = n.askPrepare(ctx, other, text)
 		})
 	}
 	all.Wait()
@@ -84,6 +80,28 @@ func (n *node) Prepare(ctx context.Context, text []byte) error {
 }
 
 var errAlone = errors.New("another replica's admission, and this one reaches no other")
+
+// askPrepare asks another replica, for as long as it counts as living: one that
+// starts or ends does not answer for a moment.
+func (n *node) askPrepare(ctx context.Context, other string, text []byte) error {
+	const most, pause = 15 * time.Second, 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		err := events.AskPrepare(ctx, n.conn, other, text)
+		switch {
+		case err != nil && n.members.Gone(other) > 0:
+			return nil // it went meanwhile; when it is back it reads what is in force
+		case !errors.Is(err, nats.ErrNoResponders):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
 
 // others are the other replicas that live.
 func (n *node) others() []string {
@@ -178,7 +196,7 @@ func (n *node) handOver(ctx context.Context) {
 	err := errors.New("there is no other replica")
 	for _, other := range n.others() {
 		var handed int
-		if handed, err = n.relay.HandOver(ctx, other); err == nil {
+		if handed, err = n.handOverTo(ctx, other); err == nil {
 			n.log.Info("open admissions were handed over", "count", handed, "to", other)
 			break
 		}
@@ -191,10 +209,18 @@ func (n *node) handOver(ctx context.Context) {
 	}
 }
 
+// handOverTo bounds how long one replica may take, so that another can be asked.
+func (n *node) handOverTo(ctx context.Context, other string) (int, error) {
+	const most = 1500 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return n.relay.HandOver(ctx, other)
+}
+
 // leave gives up the lease and says so.
 func (n *node) leave(ctx context.Context) {
 	const most = 3 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, most)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	defer cancel()
 	if err := n.members.Leave(ctx); err != nil {
 		n.log.Warn("other replicas don't know that this one leaves", "error", err)
