@@ -68,7 +68,7 @@ func (k *Keys) ClaimDigest(ctx context.Context, d key.Digest, workspace, id stri
 	switch _, err := k.Get(ctx, is.Workspace, is.Key); {
 	case err == nil: // also where its key has the secret no longer: it is dead for good
 		return claim, nil
-	case err != nil && !errors.Is(err, key.ErrNotFound):
+	case !errors.Is(err, key.ErrNotFound):
 		return Claim{}, err
 	case now.Sub(e.stored) < claimIdle:
 		return Claim{}, key.ErrConflict

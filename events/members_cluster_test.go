@@ -73,7 +73,7 @@ func TestMembersOnACluster(t *testing.T) {
 	rev := revokeKey(t, by.store, "k")
 	// A feed whose consumer is on the server that is cut off finds out within a
 	// second, and has another one.
-	ctx, cancel := context.WithTimeout(t.Context(), bound/2)
+	ctx, cancel := context.WithTimeout(t.Context(), bound*3/4)
 	got := by.members.Wait(ctx, rev)
 	cancel()
 	if !slices.Equal(got.Away, []string{away.members.cfg.Replica}) || len(got.Applied) != 2 || time.Until(got.CertainAt) > bound {

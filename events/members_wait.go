@@ -60,8 +60,9 @@ func (m *Members) Wait(ctx context.Context, revision uint64) Propagation {
 	listing, cancel := context.WithDeadline(ctx, latest)
 	defer cancel()
 	newest, listed := m.list(listing, max(revision, confirmed))
-	w.unlisted = !listed || newest[heartbeatPrefix+m.cfg.Replica].revision < confirmed
-	w.doubled = w.unlisted || m.doubled(newest)
+	another := listed && newest[heartbeatPrefix+m.cfg.Replica].revision < confirmed // another store
+	w.unlisted = !listed || another
+	w.doubled = another || m.doubled(newest)
 	for {
 		m.mu.Lock()
 		now := time.Now()

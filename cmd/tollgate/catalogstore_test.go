@@ -219,7 +219,7 @@ func TestCatalogTooLarge(t *testing.T) {
 	// The largest that is let through can be stored.
 	var c strings.Builder
 	c.WriteString(oneModel("a/b") + "users:\n")
-	for i := range 4000 {
+	for i := range 3500 {
 		fmt.Fprintf(&c, "  - {id: %q, workspace: demo, externalId: %q}\n", fmt.Sprintf("user-%04d", i), strings.Repeat("x", 200))
 	}
 	if _, err := client.Apply(t.Context(), []byte(c.String()), url.Values{}); err != nil {
