@@ -59,6 +59,9 @@ type Answer[T any] struct {
 	ETag string
 	// Reach is how far a change has come.
 	Reach Reach
+	// Pending is how many stored events an answer about usage doesn't count yet;
+	// nil: it is not known, or the answer is about something else.
+	Pending *uint64
 }
 
 // Events reads stored usage events; query has after or since, limit and wait.
@@ -154,6 +157,7 @@ func ask[T any](ctx context.Context, c *Client, method, path string, query url.V
 		return a, failure(c.base, resp, a.Raw)
 	}
 	a.Next, a.ETag, a.Reach = next(resp.Header.Get("Link")), resp.Header.Get("ETag"), readReach(resp.Header)
+	a.Pending = readPending(resp.Header)
 	if len(a.Raw) == 0 {
 		a.Raw = nil
 		return a, nil

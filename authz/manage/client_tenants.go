@@ -81,6 +81,16 @@ func (c *Client) Audit(ctx context.Context, query url.Values) (Answer[[]jsontext
 	return ask[[]jsontext.Value](ctx, c, http.MethodGet, "/api/v1/audit", query, nil)
 }
 
+// Usage sums usage up; query has from, to, groupBy, workspace, key, user and model.
+func (c *Client) Usage(ctx context.Context, query url.Values) (Answer[[]UsageRow], error) {
+	return ask[[]UsageRow](ctx, c, http.MethodGet, usagePath, query, nil)
+}
+
+// KeyUsage sums up what a key used; query has from, to and workspace.
+func (c *Client) KeyUsage(ctx context.Context, id string, query url.Values) (Answer[KeyUsage], error) {
+	return ask[KeyUsage](ctx, c, http.MethodGet, keyPath(id)+"/usage", query, nil)
+}
+
 func workspacePath(id string) string { return workspacesPath + "/" + url.PathEscape(id) }
 
 func userPath(id string) string { return usersPath + "/" + url.PathEscape(id) }

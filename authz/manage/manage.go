@@ -58,6 +58,9 @@ type Config struct {
 	// everything. Zero: there is none.
 	OperatorKey key.Digest
 
+	// Totals are what usage events add up to. nil: the endpoints of usage don't
+	// exist.
+	Totals Totals
 	// Events, Consumers and Catalog stand behind the endpoints of their names.
 	// nil: those endpoints don't exist.
 	Events    Events
@@ -140,6 +143,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Audit != nil {
 		a.auditRoutes()
+	}
+	if cfg.Totals != nil {
+		a.usageRoutes()
 	}
 	if cfg.Events != nil {
 		a.eventRoutes()

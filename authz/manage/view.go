@@ -74,7 +74,7 @@ func (a *api) view(rec *key.Record) Key {
 	if len(rec.Secrets) > 0 {
 		k.Prefix = rec.Secrets[0].Prefix
 	}
-	k.LastUsedAt = a.lastUsed(rec, 0)
+	k.LastUsedAt = a.lastUsed(rec.Workspace, rec.ID, 0)
 	if n, ok := a.Requests(rec.Workspace, rec.ID); ok {
 		k.Requests = &n
 	}
@@ -84,7 +84,7 @@ func (a *api) view(rec *key.Record) Key {
 		number := max(1, s.Number)
 		k.Secrets[i] = KeySecret{
 			Number: number, Prefix: s.Prefix, CreatedAt: Time(s.CreatedAt), ExpiresAt: (*Time)(s.ExpiresAt),
-			RevokedAt: (*Time)(s.RevokedAt), LastUsedAt: a.lastUsed(rec, number),
+			RevokedAt: (*Time)(s.RevokedAt), LastUsedAt: a.lastUsed(rec.Workspace, rec.ID, number),
 		}
 		// Of a secret that nothing is known of, another's last use may be told.
 		if used := k.Secrets[i].LastUsedAt; used != nil && time.Time(*used).Before(s.CreatedAt) {
@@ -94,8 +94,8 @@ func (a *api) view(rec *key.Record) Key {
 	return k
 }
 
-func (a *api) lastUsed(rec *key.Record, secret int) *Time {
-	if used, ok := a.LastUsed(rec.Workspace, rec.ID, secret); ok {
+func (a *api) lastUsed(workspace, keyID string, secret int) *Time {
+	if used, ok := a.LastUsed(workspace, keyID, secret); ok {
 		return (*Time)(&used)
 	}
 	return nil

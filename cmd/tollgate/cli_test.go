@@ -49,7 +49,7 @@ func apiOn(t *testing.T, store *managetest.Store) http.Handler {
 
 // TestScripts runs the command line against an API of its own for each script.
 // Beside testscript's commands a script has "event JSON", which stores a usage
-// event, and "member VAR NAME", which puts a member of the JSON on standard
+// event, "used JSON", which adds a managetest.Usage to the totals, and "member VAR NAME", which puts a member of the JSON on standard
 // output into the environment.
 func TestScripts(t *testing.T) {
 	type storeKey struct{}
@@ -83,6 +83,11 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"event": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Value(storeKey{}).(*managetest.Store).AddEvent(args[0])
+			},
+			"used": func(ts *testscript.TestScript, _ bool, args []string) {
+				var u managetest.Usage
+				ts.Check(json.Unmarshal([]byte(args[0]), &u))
+				ts.Value(storeKey{}).(*managetest.Store).AddUsage(u)
 			},
 			"member": func(ts *testscript.TestScript, _ bool, args []string) {
 				var object map[string]any

@@ -29,7 +29,7 @@ const (
 // commands make what the root has, one each.
 var commands = []func() *cobra.Command{
 	newUp, newServe, newEnvoy, newNATS, newKey, newWorkspace, newUser, newExplain,
-	newEvents, newAudit, newConsumer, newModel, newApply, newBackup, newRestore, newVersion,
+	newUsage, newEvents, newAudit, newConsumer, newModel, newApply, newBackup, newRestore, newVersion,
 }
 
 func main() {

@@ -283,6 +283,7 @@ func (n *node) startManagement(context.Context) error {
 		Tables:      n.catalog.Tables,
 		Identify:    n.identify,
 		OperatorKey: key.DigestOf(operator),
+		Totals:      managedUsage{n.totals},
 		Events:      managedEvents{n.usage},
 		Consumers:   managedConsumers{n.consumers},
 		Catalog:     n.catalog,

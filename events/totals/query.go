@@ -29,6 +29,9 @@ type Query struct {
 	Key       string // needs Workspace: keys of two workspaces have nothing in common
 	User      string // whom personal keys belong to
 	Model     string
+	// Only, if set, says which keys' use of which models counts. It must be quick:
+	// the totals wait for it.
+	Only func(key, model string) bool
 	// From and To are the first moment and the first one after, by the start of
 	// requests. From zero: the beginning; To zero: no end. See Answer.
 	From, To time.Time
@@ -139,7 +142,9 @@ func (s *state) prepare(q *Query) (func() (Answer, error), error) {
 // match calls yield for the series that a query is about.
 func (s *state) match(q *Query, yield func(*series)) {
 	each := func(x *series) {
-		if (q.User == "" || s.names[x.user] == q.User) && (q.Model == "" || s.names[x.model] == q.Model) {
+		model := s.names[x.model]
+		if (q.User == "" || s.names[x.user] == q.User) && (q.Model == "" || model == q.Model) &&
+			(q.Only == nil || q.Only(s.keys[x.key].id, model)) {
 			yield(x)
 		}
 	}

@@ -40,6 +40,7 @@ func (m *model) rows(q Query) []Row {
 		from, to = from.Truncate(time.Minute), to.Add(time.Minute-1).Truncate(time.Minute)
 		if !q.From.IsZero() && at.Before(from) || !q.To.IsZero() && !at.Before(to) ||
 			q.Workspace != "" && q.Workspace != e.workspace || q.Key != "" && q.Key != e.key ||
+			q.Only != nil && !q.Only(e.key, e.model) ||
 			q.User != "" && q.User != e.user || q.Model != "" && q.Model != e.model {
 			continue
 		}
@@ -98,6 +99,9 @@ func drawQuery(t *rapid.T, now time.Time) Query {
 	}
 	if rapid.Bool().Draw(t, "of a model") {
 		q.Model = "m1"
+	}
+	if rapid.Bool().Draw(t, "only some") {
+		q.Only = func(key, model string) bool { return key == "k1" || model == "m0" }
 	}
 	ago := func(name string) time.Time {
 		return now.Add(-time.Duration(rapid.Int64Range(-int64(2*time.Hour), int64(80*time.Hour)).Draw(t, name)))

@@ -45,6 +45,8 @@ type Store struct {
 	made      map[string]manage.Made
 	uses      map[use]time.Time
 	trail     []manage.AuditEntry
+	usage     []Usage
+	pending   int64
 
 	gate *authz.Authorizer
 }
@@ -80,7 +82,7 @@ func (s *Store) Config() manage.Config {
 	return manage.Config{
 		Keys: (*keys)(s), Applied: s.apply, Tables: s.Tables, Identify: s.identify,
 		Events: (*events)(s), Consumers: (*consumers)(s), Catalog: (*document)(s),
-		Audit: (*audit)(s), Explain: s.gate.Explain,
+		Totals: (*totals)(s), Audit: (*audit)(s), Explain: s.gate.Explain,
 		OperatorKey: key.DigestOf(OperatorKey),
 		Used:        s.used, LastUsed: s.lastUsed,
 		Digests: (*digests)(s), Idempotency: (*idempotency)(s),
