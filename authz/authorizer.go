@@ -135,12 +135,27 @@ func (c *check) findRoute() bool {
 		if route.Dialect.Route(&c.call, c.req.Method, path) {
 			c.route = route
 			c.d.Dialect = route.Dialect.Name
+			if c.call.Answer == dialect.AnswerManaged {
+				c.why.Detail = managedElsewhere
+				return c.refuse(reason.RouteUnknown)
+			}
 			c.why.Reason, c.why.Detail = dialect.CheckQuery(query)
 			return c.why.Reason == reason.None
 		}
 	}
+	for i := range c.tables.Routes {
+		if d := c.tables.Routes[i].Dialect; d.Has(path) {
+			c.call.Dialect, c.d.Dialect = d, d.Name // it says so in its own way
+			break
+		}
+	}
 	return c.refuse(reason.RouteUnknown)
 }
+
+// managedElsewhere is for whoever runs a proxy that is not configured for Tollgate:
+// one that is makes no Check of such a request.
+const managedElsewhere = "This path is Tollgate's own, and the proxy asked for a check instead of sending the request there. " +
+	"Whoever runs the proxy: use the configuration that tollgate envoy bootstrap prints, or let callers use the management API."
 
 // defaultFormat is what most keys look like. Its checksum makes guesses and typos
 // cost nothing; its first letters belong to it (a catalog can't have them in

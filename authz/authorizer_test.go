@@ -468,3 +468,26 @@ func BenchmarkCheck(b *testing.B) {
 		a.Check(b.Context(), start, req, &d)
 	}
 }
+
+// TestManagedPathsAreNotChecked: a Check of one, by a proxy that isn't configured
+// for Tollgate, lets nothing through and admits nothing, whatever key there is; and
+// what is unknown beside them is refused in the same dialect's style.
+func TestManagedPathsAreNotChecked(t *testing.T) {
+	a, l := newAuthorizer(t)
+	tables := compiled(t, "plans: [{id: p}]\nworkspaces: [{id: demo, plan: p}]\nroutes: [{dialect: openai}, {dialect: minds}]")
+	a.Tables = func() *catalog.Tables { return tables }
+	for path, style := range map[string]string{
+		"/api/v1/auth/me": `{"statusCode":404,`, "/api/v1/api-keys?limit=1": `{"statusCode":404,`, "/api/v1": `{"statusCode":404,`,
+		"/api/v1/minds": `{"statusCode":404,`, "/api/v1x": `{"error":`, "/api": `{"error":`, "/v1/nothing": `{"error":`,
+	} {
+		req := &dialect.Request{Method: "GET", Path: path, Headers: []dialect.Header{{Name: "authorization", Value: "Bearer good"}}}
+		var d Decision
+		a.Check(t.Context(), start, req, &d)
+		if d.Reason != reason.RouteUnknown || d.Response == nil || !strings.HasPrefix(string(d.Response.Body), style) {
+			t.Errorf("%s: %v %+v", path, d.Reason, d.Response)
+		}
+	}
+	if len(l.open) != 0 {
+		t.Errorf("admitted: %v", l.open)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,6 +76,10 @@ const SmallBody = 8 << 10
 type Spec struct {
 	Clusters []Cluster
 	Routes   []Route // tried longest prefix first
+	// Managed are the paths that ServerOptions.Managed answers on any replica, with
+	// every method and without a Check. They are whole paths and tried before
+	// Routes; the last segment may be {id}, which stands for any one.
+	Managed []string
 }
 
 // Cluster is one model's upstreams, or a route's.
@@ -137,7 +142,7 @@ const (
 type Resources struct {
 	Listener *listenerv3.Listener // has a copy of Routes, for a static configuration
 	Routes   *routev3.RouteConfiguration
-	Clusters []*clusterv3.Cluster // the Spec's
+	Clusters []*clusterv3.Cluster // the Spec's, and the one for what is managed
 	Secrets  []*tlsv3.Secret      // the Clusters'; they say where each is found
 	live     live                 // for a configuration that changes
 }
@@ -160,7 +165,11 @@ func Build(o Options, s Spec) (*Resources, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoy configuration: %w", err)
 	}
-	routes := buildRoutes(o, s.Routes)
+	if len(s.Managed) > 0 {
+		c := buildManagementCluster(o)
+		static.clusters, streamed.clusters = append(static.clusters, c), append(streamed.clusters, c)
+	}
+	routes := buildRoutes(o, s)
 	return &Resources{
 		Listener: buildListener(o, routes),
 		Routes:   routes,
@@ -236,6 +245,14 @@ func (s Spec) check() error {
 			errs = append(errs, fmt.Errorf("route %q: there are two", r.Prefix))
 		}
 		prefixes[r.Prefix] = true
+	}
+	for i, p := range s.Managed {
+		if err := checkManaged(p); err != nil {
+			errs = append(errs, err)
+		}
+		if slices.Contains(s.Managed[:i], p) {
+			errs = append(errs, fmt.Errorf("managed path %q: it is there twice", p))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -33,6 +33,12 @@ const (
 	checkFilter    = "envoy.filters.http.ext_authz"
 )
 
+// The two Lua filters: the first reads usage in answers, the second changes bodies.
+const (
+	tapFilter  = "tollgate.tap"
+	editFilter = "tollgate.edit"
+)
+
 // phaseHeader in a Check's gRPC metadata tells the look at the headers
 // (phaseHeaders) from the Check proper.
 const (
@@ -113,10 +119,10 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 		AccessLog:             []*accesslogv3.AccessLog{lostRequests(o)},
 
 		HttpFilters: []*hcmv3.HttpFilter{
-			luaFilter("tollgate.tap", tapLua),
+			luaFilter(tapFilter, tapLua),
 			httpFilter(precheckFilter, precheck(o)),
 			httpFilter(checkFilter, check(o)),
-			luaFilter("tollgate.edit", editLua),
+			luaFilter(editFilter, editLua),
 			httpFilter("envoy.filters.http.ratelimit", settlement(o)),
 			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		},

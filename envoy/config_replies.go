@@ -5,6 +5,7 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -43,7 +44,8 @@ var (
 // Tollgate answers is a local reply too, in the dialect of its route already:
 // the first mapper, which changes nothing, keeps the others away from it.
 func localReplies() *hcmv3.LocalReplyConfig {
-	mappers := append(make([]*hcmv3.ResponseMapper, 0, len(replies)+3), &hcmv3.ResponseMapper{Filter: answeredFilter()})
+	mappers := append(make([]*hcmv3.ResponseMapper, 0, len(replies)+4), &hcmv3.ResponseMapper{Filter: answeredFilter()})
+	mappers = append(mappers, unmanaged())
 	for _, r := range replies {
 		filter := flagFilter(r.flags...)
 		if r.status != 0 {
@@ -73,6 +75,26 @@ func (r reply) mapper(filter *accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper
 	}
 	return m
 }
+
+// unmanaged is for a managed request that Tollgate didn't answer: such a path is
+// there for clients that read no OpenAI error.
+func unmanaged() *hcmv3.ResponseMapper {
+	m := reply{retry: true}.mapper(&accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
+		Filters: []*accesslogv3.AccessLogFilter{
+			statusFilter(accesslogv3.ComparisonFilter_GE, 500),
+			{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
+				Header: &routev3.HeaderMatcher{Name: remoteHeader, HeaderMatchSpecifier: present(true)},
+			}}},
+		},
+	}}})
+	m.StatusCode = wrapperspb.UInt32(503)
+	m.BodyFormatOverride.Format = &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+		Specifier: &corev3.DataSource_InlineString{InlineString: unmanagedBody},
+	}}
+	return m
+}
+
+const unmanagedBody = `{"statusCode":503,"statusMessage":"Service Unavailable","message":"Keys can't be managed at the moment. Try again in a second."}`
 
 // body is the error object. It must not hold a percent sign, which would start
 // a substitution.

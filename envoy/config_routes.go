@@ -27,12 +27,15 @@ const (
 	clientRequestIDHeader = "x-client-request-id"
 )
 
-// buildRoutes makes four routes of each Route, by what is known of a request
-// before its body: see variant.
-func buildRoutes(o Options, specs []Route) *routev3.RouteConfiguration {
-	specs = slices.Clone(specs)
+// buildRoutes makes one route of each managed path, and four of each Route, by what
+// is known of a request before its body: see variant.
+func buildRoutes(o Options, spec Spec) *routev3.RouteConfiguration {
+	specs := slices.Clone(spec.Routes)
 	slices.SortStableFunc(specs, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
 	var routes []*routev3.Route
+	for _, path := range spec.Managed {
+		routes = append(routes, managedRoute(path))
+	}
 	for _, s := range specs {
 		for _, v := range variants(o, s) {
 			routes = append(routes, &routev3.Route{

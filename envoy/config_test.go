@@ -48,6 +48,10 @@ func TestBuildRefuses(t *testing.T) {
 		`MaxDuration`:                      func(_ *Options, s *Spec) { s.Routes[0].MaxDuration = -1 },
 		`2 GiB`:                            func(_ *Options, s *Spec) { s.Routes[0].MaxBody = 1 << 31 },
 		`route "/v1": there are two`:       func(_ *Options, s *Spec) { s.Routes = append(s.Routes, s.Routes[0]) },
+		`managed path "/a/"`:               func(_ *Options, s *Spec) { s.Managed = []string{"/a/"} },
+		`managed path "/{id}"`:             func(_ *Options, s *Spec) { s.Managed = []string{"/{id}"} },
+		`managed path "/{id}/a"`:           func(_ *Options, s *Spec) { s.Managed = []string{"/{id}/a"} },
+		`managed path "/a": it is there`:   func(_ *Options, s *Spec) { s.Managed = []string{"/a", "/a"} },
 	} {
 		o, s := good()
 		change(&o, &s)
@@ -103,8 +107,11 @@ func TestStaticBootstrapIsStable(t *testing.T) {
 
 // A reply's body is a format string for Envoy, and JSON for its readers.
 func TestReplies(t *testing.T) {
-	for _, r := range append([]reply{badRequest, serverError}, replies...) {
-		body := r.body()
+	bodies := []string{unmanagedBody, badRequest.body(), serverError.body()}
+	for _, r := range replies {
+		bodies = append(bodies, r.body())
+	}
+	for _, body := range bodies {
 		if strings.Contains(body, "%") || !json.Valid([]byte(body)) {
 			t.Errorf("%s", body)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,10 @@ type ServerOptions struct {
 	Grace time.Duration
 	// Credentials protect the listener. Nil: none, for loopback and sockets.
 	Credentials credentials.TransportCredentials
+	// Managed answers what Envoys bring for Spec.Managed, on the same listener, over
+	// HTTP/1.1. Its RemoteAddr is the client's. Without Credentials only. Nil: there
+	// is no such thing.
+	Managed http.Handler
 	// Logger takes what is worth a person's attention. Nil: slog.Default().
 	Logger *slog.Logger
 }
@@ -66,6 +71,7 @@ type Stats struct {
 // (for settlements), the configuration stream and the standard health service.
 type Server struct {
 	grpc   *grpc.Server
+	http   *http.Server // nil: nothing is managed
 	health *health.Server
 	stats  *Stats
 	fleet  *Fleet // nil: none
@@ -101,6 +107,9 @@ func NewServer(c Checker, s Settler, o ServerOptions) *Server {
 	if o.Reclaimer != nil {
 		alsv3.RegisterAccessLogServiceServer(srv.grpc, &lostServer{reclaimer: o.Reclaimer, token: o.Token, stats: srv.stats, done: srv.done})
 	}
+	if o.Managed != nil {
+		srv.http = managedServer(o.Managed, srv.health, o.Logger)
+	}
 	if srv.fleet = o.Fleet; srv.fleet != nil {
 		discoveryv3.RegisterAggregatedDiscoveryServiceServer(srv.grpc, srv.fleet.server)
 	}
@@ -108,7 +117,21 @@ func NewServer(c Checker, s Settler, o ServerOptions) *Server {
 }
 
 // Serve answers calls on l until Stop, and then returns nil.
-func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+func (s *Server) Serve(l net.Listener) error {
+	if s.http == nil {
+		return s.grpc.Serve(l)
+	}
+	both := newSplit(l)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.http.Serve(both.http) // ends with the listener, of which gRPC tells
+	}()
+	err := s.grpc.Serve(both)
+	_ = both.Close() // gRPC has closed it, unless it was never to begin
+	<-done
+	return err
+}
 
 // SetReady says whether the health service reports SERVING, as it does from the
 // start.
@@ -140,6 +163,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
+		if s.http != nil {
+			_ = s.http.Shutdown(ctx) // when ctx ends, all is cut off below
+		}
 		close(done)
 	}()
 	select {
@@ -147,6 +173,9 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		s.grpc.Stop()
+		if s.http != nil {
+			s.http.Close()
+		}
 		<-done
 		return ctx.Err()
 	}

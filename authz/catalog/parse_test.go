@@ -138,7 +138,7 @@ c:3:30: users[0].workspace: there is no workspace "v"; declare it under workspac
 		{"models: [{id: m, upstreams: [{url: 'http://h', weight: 0}]}]", `c:1:56: models[0].upstreams[0].weight: a weight is from 1 to 10000; leave the upstream out if it should get nothing`},
 		{"models: [{id: m, upstreams: [{url: 'http://a/x'}, {url: 'http://b/y'}]}]", `c:1:57: models[0].upstreams[1].url: differs in scheme or path from the first: the upstreams of a model serve the same API`},
 		{"models: [{id: m, credential: {from: 'env:A', header: host}}]", `c:1:54: models[0].credential.header: the header host has another use: choose another one`},
-		{"routes: [{dialect: openay}]", `c:1:20: routes[0].dialect: there is no dialect "openay"; it may be openai, podstack`},
+		{"routes: [{dialect: openay}]", `c:1:20: routes[0].dialect: there is no dialect "openay"; it may be minds, openai, podstack`},
 		{"routes: [{dialect: openai, observe: {workspace: w}}]", `c:1:37: routes[0].observe: is for mode: observe, which this route doesn't have`},
 		{"routes: [{dialect: openai, mode: observe}]", `c:1:10: routes[0].observe.workspace: is missing: name the workspace that owns what passes without a key; only where there is one workspace it is the default`},
 		{workspace + "routes: [{dialect: openai, mode: observe, observe: {workspace: v}}]", `c:3:64: routes[0].observe.workspace: there is no workspace "v"; declare it under workspaces`},

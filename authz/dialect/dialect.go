@@ -19,6 +19,15 @@ type Dialect struct {
 	// Base is what all paths begin with where upstreams have another base in
 	// its place: UpstreamBase. Both "": paths go on as they came.
 	Base, UpstreamBase string
+	// Root is what the dialect has for itself: an unknown path below it is refused
+	// in its style. "": nothing.
+	Root string
+}
+
+// Has reports whether a path is below the dialect's root.
+func (d *Dialect) Has(path string) bool {
+	rest, ok := strings.CutPrefix(path, d.Root)
+	return ok && d.Root != "" && (rest == "" || rest[0] == '/')
 }
 
 // Upstream is what an upstream has in place of a path, or of the beginning of
@@ -35,7 +44,7 @@ func (d *Dialect) Upstream(path string) string {
 type Path struct {
 	Method string
 	// Pattern is the whole path. It may hold one {model}, which stands for a
-	// segment, or {model...}, for one or more.
+	// segment, or {model...}, for one or more. Of a managed path it may end in {id}.
 	Pattern string
 	Action  key.Action
 	// Answer says that Tollgate answers by itself; AnswerNone: the upstream.
@@ -85,6 +94,9 @@ const (
 	AnswerNone   Answer = iota // none: the request goes upstream
 	AnswerModels               // the list of models, see Dialect.ModelsAnswer
 	AnswerModel                // one model, see Dialect.ModelAnswer
+	// AnswerManaged is the management API's, which looks at keys by itself: Envoy
+	// brings it the request without a Check. Action is not looked at.
+	AnswerManaged
 )
 
 // MaxModelSize is how many bytes the name of a model may have.

@@ -27,8 +27,17 @@ func TestTables(t *testing.T) {
 				t.Errorf("%s: twice", where)
 			}
 			seen[p.Method+p.Pattern] = true
-			if !strings.HasPrefix(p.Pattern, "/") || p.Action == "" {
-				t.Errorf("%s: no path or no action", where)
+			if !strings.HasPrefix(p.Pattern, "/") || (p.Action == "") != (p.Answer == AnswerManaged) {
+				t.Errorf("%s: no path, or no action where a Check looks at one", where)
+			}
+			if d.Root != "" && !d.Has(p.Pattern) {
+				t.Errorf("%s: not below %s", where, d.Root)
+			}
+			if p.Answer == AnswerManaged {
+				if before, _ := strings.CutSuffix(p.Pattern, "/{id}"); strings.Contains(before, "{") {
+					t.Errorf("%s: only the last segment of a managed path may vary", where)
+				}
+				continue
 			}
 			if _, rest, variable := strings.Cut(p.Pattern, "{"); variable != (p.ModelIn == ModelInPath) ||
 				variable && !strings.HasPrefix(rest, "model}") && !strings.HasPrefix(rest, "model...}") {

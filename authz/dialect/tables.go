@@ -7,7 +7,24 @@ import (
 )
 
 // dialects are all there are, in the order of their names.
-var dialects = []*Dialect{&openAI, &podstack}
+var dialects = []*Dialect{&minds, &openAI, &podstack}
+
+// minds is how callers of Minds manage their own keys.
+var minds = Dialect{
+	Name:  "minds",
+	Style: Minds,
+	Root:  "/api/v1",
+	Paths: []Path{
+		managed(http.MethodGet, "/api/v1/auth/me"),
+		managed(http.MethodGet, "/api/v1/api-keys"),
+		managed(http.MethodPost, "/api/v1/api-keys"),
+		managed(http.MethodDelete, "/api/v1/api-keys/{id}"),
+	},
+}
+
+func managed(method, pattern string) Path {
+	return Path{Method: method, Pattern: pattern, Answer: AnswerManaged}
+}
 
 // openAI is OpenAI's API, as far as nothing in it outlives its request: files,
 // batches and stored responses would be shared by all tenants of an upstream

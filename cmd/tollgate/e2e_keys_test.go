@@ -170,12 +170,13 @@ users:
   - {id: 550e8400-e29b-41d4-a716-446655440000, workspace: demo}
   - {id: 550e8400-e29b-41d4-a716-446655440001, workspace: demo}
 plans: [{id: lite}]
-routes: [{dialect: openai}]
+routes: [{dialect: openai}, {dialect: minds}]
 models: [{id: a/model, upstreams: [{url: "BACKEND"}]}]
 `
 
 func bearer(k newKey) []string { return []string{"-H", "Authorization: Bearer " + k.Key} }
 
+// walkMinds is through the gateway, as Minds has it.
 func walkMinds(t *testing.T, w *keyWalk) {
 	const user, unauthorized = "550e8400-e29b-41d4-a716-446655440000", `{"statusCode":401,"statusMessage":"Unauthorized","message":"Invalid or missing API key"}`
 	// Getting a key.
@@ -184,13 +185,13 @@ func walkMinds(t *testing.T, w *keyWalk) {
 		t.Fatal("the first key has another form")
 	}
 	// Identifying the authenticated user.
-	if body := w.must(200, "/api/v1/auth/me", bearer(first)...); body != `{"id":"`+user+`"}` {
+	if body := w.must(200, "@/api/v1/auth/me", bearer(first)...); body != `{"id":"`+user+`"}` {
 		t.Errorf("me: %s", body)
 	}
 	// Creating, listing and deleting.
-	made := w.made(w.must(201, "/api/v1/api-keys", append(bearer(first), "-X", "POST", "-H", "Content-Type: application/json", "-d", `{"name":" prod "}`)...))
-	unnamed := w.made(w.must(201, "/api/v1/api-keys", append(bearer(first), "-X", "POST")...))
-	list := w.must(200, "/api/v1/api-keys", bearer(made)...)
+	made := w.made(w.must(201, "@/api/v1/api-keys", append(bearer(first), "-X", "POST", "-H", "Content-Type: application/json", "-d", `{"name":" prod "}`)...))
+	unnamed := w.made(w.must(201, "@/api/v1/api-keys", append(bearer(first), "-X", "POST")...))
+	list := w.must(200, "@/api/v1/api-keys", bearer(made)...)
 	for _, want := range []string{`"id":"` + made.ID + `","name":"prod"`, `"id":"` + unnamed.ID + `","name":null`} {
 		if !strings.Contains(list, want) {
 			t.Errorf("the list lacks %s: %s", want, list)
@@ -199,25 +200,73 @@ func walkMinds(t *testing.T, w *keyWalk) {
 	if !regexp.MustCompile(`"id":"` + made.ID + `"[^}]*"createdAt":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z","lastUsedAt":"\d{4}-`).MatchString(list) {
 		t.Errorf("times in %s", list)
 	}
-	if body := w.must(204, "/api/v1/api-keys/"+made.ID, append(bearer(first), "-X", "DELETE")...); body != "" {
+	if body := w.must(204, "@/api/v1/api-keys/"+made.ID, append(bearer(first), "-X", "DELETE")...); body != "" {
 		t.Errorf("a deletion answers %q", body)
 	}
 	for _, args := range [][]string{bearer(made), nil, {"-H", "Authorization: Bearer minds_"}} {
-		if body := w.must(401, "/api/v1/auth/me", args...); body != unauthorized {
+		if body := w.must(401, "@/api/v1/auth/me", args...); body != unauthorized {
 			t.Errorf("401: %s", body)
 		}
 	}
 	// A name of 101 characters, and a key of somebody else.
-	if body := w.must(400, "/api/v1/api-keys", append(bearer(first), "-d", `{"name":"`+strings.Repeat("x", 101)+`"}`, "-H", "Content-Type: application/json")...); !strings.Contains(body, "name") {
+	if body := w.must(400, "@/api/v1/api-keys", append(bearer(first), "-d", `{"name":"`+strings.Repeat("x", 101)+`"}`, "-H", "Content-Type: application/json")...); !strings.Contains(body, "name") {
 		t.Errorf("400: %s", body)
 	}
 	other := w.create("--user", "550e8400-e29b-41d4-a716-446655440001")
-	w.must(404, "/api/v1/api-keys/"+first.ID, append(bearer(other), "-X", "DELETE")...)
+	w.must(404, "@/api/v1/api-keys/"+first.ID, append(bearer(other), "-X", "DELETE")...)
 	// Rotating: a new key, the applications, then the old one.
-	next := w.made(w.must(201, "/api/v1/api-keys", append(bearer(first), "-X", "POST")...))
-	w.must(204, "/api/v1/api-keys/"+first.ID, append(bearer(next), "-X", "DELETE")...)
-	w.must(401, "/api/v1/auth/me", bearer(first)...)
-	w.must(200, "/api/v1/auth/me", bearer(next)...)
+	next := w.made(w.must(201, "@/api/v1/api-keys", append(bearer(first), "-X", "POST")...))
+	w.must(204, "@/api/v1/api-keys/"+first.ID, append(bearer(next), "-X", "DELETE")...)
+	w.must(401, "@/api/v1/auth/me", bearer(first)...)
+	w.must(200, "@/api/v1/auth/me", bearer(next)...)
+	leadsNowhereElse(t, w, next)
+}
+
+// leadsNowhereElse: of the management API a gateway has what Minds documents, for
+// nobody but callers, and says so as Minds does.
+func leadsNowhereElse(t *testing.T, w *keyWalk, k newKey) {
+	t.Helper()
+	w.must(401, "@/api/v1/api-keys", "-H", "Authorization: Bearer "+w.secrets[0]) // the operator's
+	for _, target := range []string{
+		"/api/v1", "/api/v1/", "/api/v1/models", "/api/v1/catalog", "/api/v1/auth/me/", "/api/v1/api-keys/", "/api/v1/api-keys/" + k.ID,
+		"/api/v1/api-keys/" + k.ID + "/rotate", "/api/v1/auth", "/api/v1/AUTH/me", "/api/v1/api-keys/../catalog", "/api/v1/api-keys/x/../../../v1/freeze",
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			body := w.must(404, "@"+target, append(bearer(k), "-X", method, "--path-as-is")...)
+			if !strings.HasPrefix(body, `{"statusCode":404,"statusMessage":"Not Found","message":"`) {
+				t.Errorf("%s %s: %s", method, target, body)
+			}
+		}
+	}
+	w.must(404, "@/healthz", "--path-as-is") // which the replica answers its Envoy
+	w.must(404, "@/api/v1/api-keys/../../../livez", "--path-as-is")
+	for _, target := range []string{"/api/v1/api-keys/..%2fcatalog", "/api/v1/api-keys%2F" + k.ID} {
+		w.must(307, "@"+target, append(bearer(k), "--path-as-is")...) // to the one spelling
+		if body := w.must(404, "@"+target, append(bearer(k), "--path-as-is", "-L")...); !strings.HasPrefix(body, `{"statusCode":404,`) {
+			t.Errorf("%s: %s", target, body)
+		}
+	}
+	w.must(200, "@/api/v1//auth///me", append(bearer(k), "--path-as-is")...) // one spelling, before anything is routed
+	// A body above the bound; without a key nobody waits for it at all.
+	big := filepath.Join(t.TempDir(), "big.json")
+	if err := os.WriteFile(big, []byte(`{"name":"`+strings.Repeat("x", 10<<20)+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	send := []string{"-H", "Content-Type: application/json", "-H", "Expect:", "--data-binary", "@" + big}
+	w.must(413, "@/api/v1/api-keys", append(bearer(k), send...)...)
+	w.must(413, "@/api/v1/api-keys", append(append(bearer(k), "-H", "Transfer-Encoding: chunked"), send...)...)
+	w.must(401, "@/api/v1/api-keys", send...)
+	w.must(404, "@/api/v1/catalog", append(bearer(k), send...)...)
+	// The trail has the client's own address, whatever it says of itself.
+	w.must(404, "@/api/v1/api-keys/"+k.ID[:len(k.ID)-1], append(bearer(k), "-X", "DELETE", "-H", "x-forwarded-for: 192.0.2.7", "-H", "x-tollgate-remote: 192.0.2.7:1", "--local-port", "10000-10999")...)
+	trail := w.say("audit", "--since", "1h", "-o", "json")
+	if strings.Contains(trail, "192.0.2.7") || !regexp.MustCompile(`"remote": ?"127\.0\.0\.1:10\d{3}"`).MatchString(trail) {
+		t.Errorf("the trail is %s", trail)
+	}
+	// None of it is a request to a model.
+	if events := w.say("events", "list", "--since", "1h", "-o", "json"); strings.Contains(events, `"admitted"`) || strings.Contains(events, "minds_") {
+		t.Errorf("there are events: %s", events)
+	}
 }
 
 const podstackCatalog = `

@@ -57,6 +57,7 @@ type node struct {
 	lastUsed *lastUsed
 	gate     *authz.Authorizer
 	server   *envoy.Server
+	freeze   manage.Freeze // of both handlers that change keys
 
 	draining atomic.Bool
 	failed   chan error // a part that ended by itself
@@ -199,6 +200,10 @@ func poll(ctx context.Context, most time.Duration, otherwise string, ready func(
 
 // startChecks answers Envoy.
 func (n *node) startChecks(context.Context) error {
+	managed, err := manage.NewMinds(n.managed())
+	if err != nil {
+		return err
+	}
 	n.gate = &authz.Authorizer{
 		Current: n.current,
 		Replica: n.replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Ledger: n.ledger,
@@ -211,6 +216,7 @@ func (n *node) startChecks(context.Context) error {
 		Token:     n.fleet.token,
 		Fleet:     n.fleet.Fleet,
 		Grace:     n.grace(),
+		Managed:   managed,
 		Logger:    n.log,
 	}
 	if n.withEnvoy {
@@ -253,12 +259,8 @@ func (n *node) grace() time.Duration {
 	return envoy.DrainGrace
 }
 
-// startManagement serves the management API.
-func (n *node) startManagement(context.Context) error {
-	operator, err := n.operatorKey()
-	if err != nil {
-		return err
-	}
+// managed is what both handlers of the management API work on.
+func (n *node) managed() manage.Config {
 	var audit manage.Audit
 	if n.audit != nil {
 		audit = managedAudit{n.audit, events.Source(n.settings.name)}
@@ -267,7 +269,7 @@ func (n *node) startManagement(context.Context) error {
 	if n.once != nil {
 		once = onceOnly{n.once}
 	}
-	handler, err := manage.New(manage.Config{
+	return manage.Config{
 		Keys: n.changes,
 		Applied: func(ctx context.Context, r *key.Record) manage.Propagation {
 			n.cache.Apply(changeOf(r))
@@ -280,22 +282,28 @@ func (n *node) startManagement(context.Context) error {
 		Requests: func(workspace, keyID string) (int64, bool) {
 			return n.totals.OfKey(workspace, keyID).Requests, true
 		},
-		Tables:      n.catalog.Tables,
-		Identify:    n.identify,
-		OperatorKey: key.DigestOf(operator),
-		Totals:      managedUsage{n.totals},
-		Events:      managedEvents{n.usage},
-		Consumers:   managedConsumers{n.consumers},
-		Catalog:     n.catalog,
-		Audit:       audit,
-		Unaudited:   func(why string) { n.metrics.unaudited.WithLabelValues(why).Inc() },
-		Explain:     n.gate.Explain,
-		Backup:      n.backup,
-		Freeze:      new(manage.Freeze),
-		Ready:       n.ready,
-		Version:     version,
-		Logger:      n.log,
-	})
+		Tables:    n.catalog.Tables,
+		Identify:  n.identify,
+		Audit:     audit,
+		Unaudited: func(why string) { n.metrics.unaudited.WithLabelValues(why).Inc() },
+		Freeze:    &n.freeze,
+		Ready:     n.ready,
+		Version:   version,
+		Logger:    n.log,
+	}
+}
+
+// startManagement serves the management API.
+func (n *node) startManagement(context.Context) error {
+	operator, err := n.operatorKey()
+	if err != nil {
+		return err
+	}
+	cfg := n.managed()
+	cfg.OperatorKey = key.DigestOf(operator)
+	cfg.Events, cfg.Consumers, cfg.Catalog = managedEvents{n.usage}, managedConsumers{n.consumers}, n.catalog
+	cfg.Explain, cfg.Backup, cfg.Totals = n.gate.Explain, n.backup, managedUsage{n.totals}
+	handler, err := manage.New(cfg)
 	if err != nil {
 		return err
 	}

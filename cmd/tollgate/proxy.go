@@ -65,7 +65,7 @@ func routable(cluster string) bool {
 
 // routing is what a catalog says of where requests go: a cluster per model that
 // has upstreams and per route that has one, and Envoy routes for the paths of each
-// dialect. Where two dialects have the same path, the route that comes first in
+// dialect, or the way to Tollgate itself for those that are managed. Where two dialects have the same path, the route that comes first in
 // the catalog has it, as in a check.
 func routing(t *catalog.Tables) envoy.Spec {
 	var spec envoy.Spec
@@ -81,15 +81,25 @@ func routing(t *catalog.Tables) envoy.Spec {
 		if r.Upstream != nil {
 			spec.Clusters = append(spec.Clusters, cluster(r.Cluster, []catalog.Upstream{*r.Upstream}))
 		}
-		for j := range r.Dialect.Paths {
-			prefix := literal(r.Dialect.Paths[j].Pattern)
+		paths := r.Dialect.Paths
+		if r.Dialect.Root != "" {
+			paths = append(slices.Clip(paths), dialect.Path{Pattern: r.Dialect.Root}) // to be refused by a Check
+		}
+		for j := range paths {
+			if p := paths[j].Pattern; paths[j].Answer == dialect.AnswerManaged {
+				if !slices.Contains(spec.Managed, p) {
+					spec.Managed = append(spec.Managed, p)
+				}
+				continue
+			}
+			prefix := literal(paths[j].Pattern)
 			if seen[prefix] {
 				continue
 			}
 			seen[prefix] = true
 			spec.Routes = append(spec.Routes, envoy.Route{
-				Prefix: prefix, Rewrite: r.Dialect.Upstream(prefix), WebSocket: r.Dialect.Paths[j].WebSocket,
-				MaxDuration: r.Duration(&r.Dialect.Paths[j]), MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
+				Prefix: prefix, Rewrite: r.Dialect.Upstream(prefix), WebSocket: paths[j].WebSocket,
+				MaxDuration: r.Duration(&paths[j]), MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
 			})
 		}
 	}
