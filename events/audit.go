@@ -141,12 +141,9 @@ func OpenAudit(ctx context.Context, nc *nats.Conn, cfg AuditConfig) (*AuditTrail
 		Name:        auditStream,
 		Description: "Tollgate's audit trail: what was done with the management API.",
 		Subjects:    []string{"tollgate.audit.>"},
-		Storage:     jetstream.FileStorage,
 		Replicas:    cfg.Replicas,
 		MaxAge:      cfg.MaxAge,
 		MaxBytes:    cfg.MaxBytes,
-		Discard:     jetstream.DiscardNew,
-		Duplicates:  min(duplicateWindow, cfg.MaxAge),
 	})
 	if err != nil {
 		return nil, err

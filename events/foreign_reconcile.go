@@ -102,10 +102,7 @@ func (l *Ledger) notLooked(generation uint64) []*openAdmission {
 // replica has published what became of it: u. It reports whether it was open. An
 // error means that it is still.
 func (l *Ledger) Release(u *authz.Usage) (bool, error) {
-	s := l.shard(requestOf(u.Admission))
-	s.mu.Lock()
-	open := s.take(u.Admission, u.Measurement != authz.None)
-	s.mu.Unlock()
+	s, open := l.take(u)
 	if open == nil {
 		return false, nil
 	}

@@ -164,10 +164,7 @@ func (l *Ledger) Admit(a *authz.Admission, written []byte) error {
 // Close implements authz.Ledger. Which admissions are superseded is known for
 // those that were open together in one process.
 func (l *Ledger) Close(u *authz.Usage) (bool, error) {
-	s := l.shard(requestOf(u.Admission))
-	s.mu.Lock()
-	open := s.take(u.Admission, u.Measurement != authz.None)
-	s.mu.Unlock()
+	s, open := l.take(u)
 	if open == nil {
 		return false, nil
 	}
@@ -181,6 +178,15 @@ func (l *Ledger) Close(u *authz.Usage) (bool, error) {
 	}
 	l.shared.stored(out.MsgID)
 	return false, l.reopen(s, open, err)
+}
+
+// take removes the open admission that u is of, and tells its shard; nil: it is not
+// there.
+func (l *Ledger) take(u *authz.Usage) (*ledgerShard, *openAdmission) {
+	s := l.shard(requestOf(u.Admission))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s, s.take(u.Admission, u.Measurement != authz.None)
 }
 
 // reopen puts back what was taken to be ended, which failed; unless somebody else

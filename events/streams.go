@@ -13,7 +13,7 @@ import (
 // says: one may be lost.
 const defaultCopies = 3
 
-// openStream opens the stream that is there, whatever its configuration: its
+// openStream opens a stream of events that is there, whatever its configuration: its
 // limits and copies are its operator's business, and who opens it may have no right
 // to change them. Only where there is none it is made. cfg.Replicas is how many
 // copies were asked for; 0: 3, or 1 on a server that is in no cluster.
@@ -28,6 +28,9 @@ func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	if cfg.Replicas, err = copies(nc, cfg.Replicas); err != nil {
 		return nil, err
 	}
+	// On disk; what is full refuses what is new rather than lose what nobody has
+	// read; a repetition is recognised.
+	cfg.Storage, cfg.Discard, cfg.Duplicates = jetstream.FileStorage, jetstream.DiscardNew, min(duplicateWindow, cfg.MaxAge)
 	stream, err = js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		stream, err = js.Stream(ctx, cfg.Name) // another replica was first

@@ -70,12 +70,9 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 		Name:        UsageStream,
 		Description: "Tollgate's usage events, one per admission.",
 		Subjects:    []string{"tollgate.usage.>"},
-		Storage:     jetstream.FileStorage,
 		Replicas:    cfg.Replicas,
 		MaxAge:      cfg.MaxAge,
 		MaxBytes:    cfg.MaxBytes,
-		Discard:     jetstream.DiscardNew,
-		Duplicates:  min(duplicateWindow, cfg.MaxAge),
 	})
 	if err != nil {
 		return nil, err

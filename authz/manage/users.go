@@ -176,6 +176,19 @@ func (a *api) userNow(c *call, workspace, id string) (User, error) {
 	return v, nil
 }
 
+// userWas finds a user that is about to be changed, and notes for the audit trail
+// what it was.
+func (a *api) userWas(c *call, doc *catalog.Catalog, workspace, id string) (int, error) {
+	i := findUser(doc, workspace, id)
+	if i < 0 {
+		return 0, errNoUser
+	}
+	if was := a.Tables().User(workspace, id); was != nil {
+		c.was("user", id, workspace, viewUser(workspace, was))
+	}
+	return i, nil
+}
+
 func findUser(doc *catalog.Catalog, workspace, id string) int {
 	return slices.IndexFunc(doc.Users, func(u catalog.UserSpec) bool { return u.Workspace == workspace && u.ID == id })
 }
@@ -199,12 +212,9 @@ func (a *api) changeUser(ctx context.Context, c *call, rights bool, edit func(*c
 		return User{}, err
 	}
 	err = a.changeCatalog(ctx, c, func(doc *catalog.Catalog) error {
-		i := findUser(doc, ws.ID, id)
-		if i < 0 {
-			return errNoUser
-		}
-		if was := a.Tables().User(ws.ID, id); was != nil {
-			c.was("user", id, ws.ID, viewUser(ws.ID, was))
+		i, err := a.userWas(c, doc, ws.ID, id)
+		if err != nil {
+			return err
 		}
 		if err := edit(&doc.Users[i]); err != nil {
 			return err
@@ -242,12 +252,9 @@ func (a *api) deleteUser(ctx context.Context, c *call, _ none) (none, error) {
 		return none{}, err
 	}
 	err = a.changeCatalog(ctx, c, func(doc *catalog.Catalog) error {
-		i := findUser(doc, ws.ID, id)
-		if i < 0 {
-			return errNoUser
-		}
-		if was := a.Tables().User(ws.ID, id); was != nil {
-			c.was("user", id, ws.ID, viewUser(ws.ID, was))
+		i, err := a.userWas(c, doc, ws.ID, id)
+		if err != nil {
+			return err
 		}
 		doc.Users = slices.Delete(doc.Users, i, i+1)
 		return nil

@@ -193,6 +193,18 @@ func (a *api) workspaceNow(c *call, id string) (Workspace, error) {
 	return v, nil
 }
 
+// workspaceWas is userWas of a workspace.
+func (a *api) workspaceWas(c *call, doc *catalog.Catalog, id string) (int, error) {
+	i := findWorkspace(doc, id)
+	if i < 0 {
+		return 0, errNoWorkspace
+	}
+	if was := a.Tables().Workspaces[id]; was != nil {
+		c.was("workspace", id, id, viewWorkspace(was))
+	}
+	return i, nil
+}
+
 func findWorkspace(doc *catalog.Catalog, id string) int {
 	return slices.IndexFunc(doc.Workspaces, func(w catalog.WorkspaceSpec) bool { return w.ID == id })
 }
@@ -221,12 +233,9 @@ func (a *api) changeWorkspace(ctx context.Context, c *call, edit func(*catalog.W
 		return Workspace{}, errNoWorkspace
 	}
 	err := a.changeCatalog(ctx, c, func(doc *catalog.Catalog) error {
-		i := findWorkspace(doc, id)
-		if i < 0 {
-			return errNoWorkspace
-		}
-		if was := a.Tables().Workspaces[id]; was != nil {
-			c.was("workspace", id, id, viewWorkspace(was))
+		i, err := a.workspaceWas(c, doc, id)
+		if err != nil {
+			return err
 		}
 		if err := edit(&doc.Workspaces[i]); err != nil {
 			return err
@@ -243,12 +252,9 @@ func (a *api) changeWorkspace(ctx context.Context, c *call, edit func(*catalog.W
 func (a *api) deleteWorkspace(ctx context.Context, c *call, _ none) (none, error) {
 	id := c.r.PathValue("id")
 	err := a.changeCatalog(ctx, c, func(doc *catalog.Catalog) error {
-		i := findWorkspace(doc, id)
-		if i < 0 {
-			return errNoWorkspace
-		}
-		if was := a.Tables().Workspaces[id]; was != nil {
-			c.was("workspace", id, id, viewWorkspace(was))
+		i, err := a.workspaceWas(c, doc, id)
+		if err != nil {
+			return err
 		}
 		doc.Workspaces = slices.Delete(doc.Workspaces, i, i+1)
 		doc.Users = slices.DeleteFunc(doc.Users, func(u catalog.UserSpec) bool { return u.Workspace == id })

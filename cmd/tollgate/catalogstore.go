@@ -374,29 +374,22 @@ const watchEvery = 2 * time.Second
 // a credential, or the certificates of upstreams. What can't be used is tried
 // again until it can. It returns when ctx ends.
 func (s *catalogStore) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
 	told := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	every(ctx, watchEvery, func(time.Time) {
 		if !s.outdated() {
-			continue
+			return
 		}
 		err := s.Refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
 		case err == nil:
 			told = ""
 		case err.Error() != told:
 			told = err.Error()
 			s.log.Warn("a file that the catalog names has changed and can't be used; what it held before stays in force", "error", err)
 		}
-	}
+	})
+	return nil
 }
 
 // outdated reports whether a file differs from what is in force.

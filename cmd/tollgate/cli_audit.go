@@ -79,21 +79,14 @@ func (e *auditEvent) who() string {
 }
 
 func (p *printer) audit(list []jsontext.Value, head bool) error {
+	if p.json {
+		return p.lines(list)
+	}
 	var rows [][]string
 	if head {
 		rows = append(rows, []string{"TIME", "WHO", "ACTION", "WORKSPACE", "ON", "STATUS", "FROM"})
 	}
 	for _, v := range list {
-		if p.json {
-			line, err := oneLine(v)
-			if err != nil {
-				return err
-			}
-			if err := p.raw(line); err != nil {
-				return err
-			}
-			continue
-		}
 		var e auditEvent
 		if err := json.Unmarshal(v, &e, json.MatchCaseInsensitiveNames(true)); err != nil {
 			return err
@@ -104,7 +97,7 @@ func (p *printer) audit(list []jsontext.Value, head bool) error {
 		}
 		rows = append(rows, []string{e.Time, e.who(), e.Data.Action, first(e.Data.Target.Workspace, "-"), first(e.Data.Target.ID, "-"), status, e.Data.Remote})
 	}
-	if p.json || len(rows) == 0 {
+	if len(rows) == 0 {
 		return nil
 	}
 	return p.table(rows...)

@@ -140,30 +140,20 @@ type usageEvent struct {
 }
 
 func (p *printer) events(list []jsontext.Value, head bool) error {
+	if p.json {
+		return p.lines(list)
+	}
 	var rows [][]string
 	if head {
 		rows = append(rows, []string{"TIME", "KEY", "MODEL", "OUTCOME", "MEASUREMENT", "STATUS", "IN", "OUT", "MS"})
 	}
 	for _, v := range list {
-		if p.json {
-			line, err := oneLine(v)
-			if err != nil {
-				return err
-			}
-			if err := p.raw(line); err != nil {
-				return err
-			}
-			continue
-		}
 		var e usageEvent
 		if err := json.Unmarshal(v, &e); err != nil {
 			return err
 		}
 		rows = append(rows, []string{e.Time, e.Data.Key, e.Data.Model, e.Data.Outcome, e.Data.Measurement,
 			value(e.Data.Status), value(e.Data.InputTokens), value(e.Data.OutputTokens), value(e.Data.DurationMs)})
-	}
-	if p.json {
-		return nil
 	}
 	return p.table(rows...)
 }

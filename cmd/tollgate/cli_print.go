@@ -148,6 +148,20 @@ func (p *pages[T]) join() []byte {
 	return out.Bytes()
 }
 
+// lines writes JSON values, one a line.
+func (p *printer) lines(list []jsontext.Value) error {
+	for _, v := range list {
+		line, err := oneLine(v)
+		if err != nil {
+			return err
+		}
+		if err := p.raw(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // oneLine takes the white space out of a JSON value.
 func oneLine(v jsontext.Value) ([]byte, error) {
 	v = v.Clone()

@@ -162,11 +162,7 @@ func newUserSuspend(u *userCommand, use, short string, suspend bool) *cobra.Comm
 			if err != nil {
 				return err
 			}
-			p.reach(v.Reach)
-			if p.json {
-				return p.raw(v.Raw)
-			}
-			return p.linef("%s is %s.", plain(v.Value.ID), stateOf(v.Value.Suspended))
+			return p.suspension(v.Reach, v.Raw, v.Value.ID, v.Value.Suspended)
 		},
 	}
 }
@@ -183,11 +179,7 @@ func newUserDelete(u *userCommand) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p.reach(reach)
-			if p.json {
-				return nil // the API's answer is empty
-			}
-			return p.linef("Deleted %s.", args[0])
+			return p.deleted(reach, args[0])
 		},
 	}
 }

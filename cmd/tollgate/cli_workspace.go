@@ -174,11 +174,7 @@ func newWorkspaceSuspend(s *server, use, short string, suspend bool) *cobra.Comm
 			if err != nil {
 				return err
 			}
-			p.reach(w.Reach)
-			if p.json {
-				return p.raw(w.Raw)
-			}
-			return p.linef("%s is %s.", plain(w.Value.ID), stateOf(w.Value.Suspended))
+			return p.suspension(w.Reach, w.Raw, w.Value.ID, w.Value.Suspended)
 		},
 	}
 }
@@ -195,11 +191,7 @@ func newWorkspaceDelete(s *server) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p.reach(reach)
-			if p.json {
-				return nil // the API's answer is empty
-			}
-			return p.linef("Deleted %s.", args[0])
+			return p.deleted(reach, args[0])
 		},
 	}
 }
@@ -257,4 +249,22 @@ func pairs(labels map[string]string) string {
 		list = append(list, name+"="+value)
 	}
 	return sorted(list)
+}
+
+// suspension says what a workspace or a user is after it was suspended or resumed.
+func (p *printer) suspension(r manage.Reach, raw []byte, id string, suspended bool) error {
+	p.reach(r)
+	if p.json {
+		return p.raw(raw)
+	}
+	return p.linef("%s is %s.", plain(id), stateOf(suspended))
+}
+
+// deleted says that a workspace or a user is gone.
+func (p *printer) deleted(r manage.Reach, id string) error {
+	p.reach(r)
+	if p.json {
+		return nil // the API's answer is empty
+	}
+	return p.linef("Deleted %s.", id)
 }

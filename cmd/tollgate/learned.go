@@ -48,16 +48,8 @@ func (n *node) startEstimator(ctx context.Context) (*authz.Estimator, error) {
 		e.Recall(stored.Models)
 	}
 	n.background("keeping the learned ratios", func(ctx context.Context) error {
-		tick := time.NewTicker(keepLearned)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-				n.keepLearned(ctx, e)
-			}
-		}
+		every(ctx, keepLearned, func(time.Time) { n.keepLearned(ctx, e) })
+		return nil
 	})
 	n.onStop(func(ctx context.Context) { n.keepLearned(ctx, e) })
 	return e, nil

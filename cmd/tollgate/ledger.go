@@ -71,16 +71,8 @@ func (n *node) startLedger(ctx context.Context) error {
 // knows what other replicas closed.
 func (n *node) startSweep(context.Context) error {
 	n.background("the sweep", func(ctx context.Context) error {
-		tick := time.NewTicker(sweepEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case now := <-tick.C:
-				n.sweep(now)
-			}
-		}
+		every(ctx, sweepEvery, n.sweep)
+		return nil
 	})
 	return nil
 }

@@ -99,6 +99,20 @@ func (n *node) background(what string, f func(context.Context) error) {
 	n.onStop(func(context.Context) { cancel(); <-done })
 }
 
+// every calls f each time that d has passed, until ctx ends.
+func every(ctx context.Context, d time.Duration, f func(now time.Time)) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			f(now)
+		}
+	}
+}
+
 // fail says that a part ended by itself, upon which the node stops. Only the first
 // to do so is heard.
 func (n *node) fail(what string, err error) {

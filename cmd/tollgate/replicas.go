@@ -149,25 +149,19 @@ func (n *node) watchConnection(ctx context.Context) error {
 	// For as long as a cluster needs for a new leader, another server knows no more.
 	const election = 5 * time.Second
 	patience := max(n.settings.bound/2, min(election, n.settings.bound-2*time.Second))
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	var left time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if n.lease.Age() < patience || now.Sub(left) < patience {
-				continue
-			}
-			left = now
-			n.log.Warn("NATS does not confirm that this replica is current: trying another server of it",
-				"server", n.conn.ConnectedUrlRedacted(), "lease age", n.lease.Age())
-			for _, conn := range []*nats.Conn{n.conn, n.admin} {
-				_ = conn.ForceReconnect() // one that is not connected is trying already
-			}
+	every(ctx, time.Second, func(now time.Time) {
+		if n.lease.Age() < patience || now.Sub(left) < patience {
+			return
 		}
-	}
+		left = now
+		n.log.Warn("NATS does not confirm that this replica is current: trying another server of it",
+			"server", n.conn.ConnectedUrlRedacted(), "lease age", n.lease.Age())
+		for _, conn := range []*nats.Conn{n.conn, n.admin} {
+			_ = conn.ForceReconnect() // one that is not connected is trying already
+		}
+	})
+	return nil
 }
 
 // tellReady keeps Envoys from a replica that could only say 503.
@@ -234,25 +228,13 @@ func (n *node) fleetToken(ctx context.Context) (string, error) {
 	if err != nil {
 		return own, err
 	}
-	token, err := n.sharedDocument(ctx, "envoy-token", own)
-	if err != nil || token == own {
-		return token, err
+	text, err := sharedDocument(ctx, n.config, "envoy-token", func() ([]byte, error) { return []byte(own), nil })
+	if err != nil {
+		return "", fmt.Errorf("the token of Envoys: %w", err)
+	}
+	token := string(text)
+	if token == own {
+		return token, nil
 	}
 	return token, writeFile(filepath.Join(n.settings.data, fleetTokenFile), token+"\n")
-}
-
-// sharedDocument is a secret that all replicas have in common: the store's, or own
-// where there is none yet.
-func (n *node) sharedDocument(ctx context.Context, name, own string) (string, error) {
-	text, _, err := n.config.Get(ctx, name)
-	if errors.Is(err, events.ErrNotFound) {
-		text = []byte(own)
-		if _, err = n.config.Put(ctx, name, text, 0); errors.Is(err, events.ErrConflict) {
-			text, _, err = n.config.Get(ctx, name) // another replica was first
-		}
-	}
-	if err != nil {
-		return "", fmt.Errorf("the document %s: %w", name, err)
-	}
-	return string(text), nil
 }

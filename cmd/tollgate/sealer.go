@@ -26,19 +26,13 @@ const (
 
 // openSealer reads the sealing keys, and makes the first one where there is none.
 func openSealer(ctx context.Context, config *events.Config) (*authz.Sealer, error) {
-	text, _, err := config.Get(ctx, sealingDocument)
-	if errors.Is(err, events.ErrNotFound) {
+	text, err := sharedDocument(ctx, config, sealingDocument, func() ([]byte, error) {
 		secret := make([]byte, authz.MinSealingKey)
 		if _, err := rand.Read(secret); err != nil {
 			return nil, err
 		}
-		if text, err = json.Marshal(sealingKeys{sealingVersion, 1, map[byte][]byte{1: secret}}); err != nil {
-			return nil, err
-		}
-		if _, err = config.Put(ctx, sealingDocument, text, 0); errors.Is(err, events.ErrConflict) {
-			text, _, err = config.Get(ctx, sealingDocument) // another replica was first
-		}
-	}
+		return json.Marshal(sealingKeys{sealingVersion, 1, map[byte][]byte{1: secret}})
+	})
 	if err != nil {
 		return nil, fmt.Errorf("the sealing keys: %w", err)
 	}
@@ -50,4 +44,20 @@ func openSealer(ctx context.Context, config *events.Config) (*authz.Sealer, erro
 		return nil, fmt.Errorf("the sealing keys are of version %d, this Tollgate reads version %d: use the one that wrote them", stored.Version, sealingVersion)
 	}
 	return authz.NewSealer(stored.Current, stored.Keys)
+}
+
+// sharedDocument is what all replicas have in common: the stored document, or a
+// fresh one where there is none yet.
+func sharedDocument(ctx context.Context, config *events.Config, name string, fresh func() ([]byte, error)) ([]byte, error) {
+	text, _, err := config.Get(ctx, name)
+	if !errors.Is(err, events.ErrNotFound) {
+		return text, err
+	}
+	if text, err = fresh(); err != nil {
+		return nil, err
+	}
+	if _, err = config.Put(ctx, name, text, 0); errors.Is(err, events.ErrConflict) {
+		text, _, err = config.Get(ctx, name) // another replica was first
+	}
+	return text, err
 }
