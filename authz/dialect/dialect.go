@@ -72,6 +72,21 @@ type Path struct {
 	// Refused are members of the body that may only be null or false: what they
 	// name lives in the upstream's account, which tenants share. 64 at most.
 	Refused []string
+
+	// Success is where the answer itself says whether it succeeded; nil: its
+	// status does.
+	Success *Success
+	// Units are what a request is charged by beside tokens.
+	Units []Unit
+	// Creates is the object that a successful answer names, which then belongs to
+	// the workspace that asked for it; nil: none.
+	Creates *Object
+	// Mentions are where a request names objects. It may name only those of its
+	// own workspace.
+	Mentions []Mention
+	// Counts is the plan's counted resource of which there is one more, or one
+	// less, once a request has succeeded; nil: none.
+	Counts *Resource
 }
 
 // ModelIn is where a request names its model.

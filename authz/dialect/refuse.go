@@ -28,10 +28,6 @@ func (s Style) String() string {
 	return "openai"
 }
 
-// mindsUnauthorized is the message of every 401 in the Minds style, word for
-// word what that service's clients compare.
-const mindsUnauthorized = "Invalid or missing API key"
-
 // Refuse writes a refusal as the dialect's clients understand it. A nil dialect
 // (no route matched) speaks the OpenAI style.
 func (d *Dialect) Refuse(r Refusal) Response {
@@ -50,31 +46,11 @@ func (s Style) Refuse(r Refusal) Response {
 	var body any
 	switch s {
 	case Minds:
-		if status == http.StatusUnauthorized {
-			message = mindsUnauthorized
-		}
-		body = mindsBody{status, http.StatusText(status), message}
+		body = mindsRefusal(status, message)
 	default:
-		body = openAIBody{openAIError{message, openAIType(r.Reason), orNull(r.Param), orNull(r.Reason.Code())}}
+		body = openAIRefusal(&r, message)
 	}
 	return Response{Status: status, Headers: refusalHeaders(&r), Body: marshal(body)}
-}
-
-type mindsBody struct {
-	StatusCode    int    `json:"statusCode"`
-	StatusMessage string `json:"statusMessage"`
-	Message       string `json:"message"`
-}
-
-type openAIBody struct {
-	Error openAIError `json:"error"`
-}
-
-type openAIError struct {
-	Message string  `json:"message"`
-	Type    string  `json:"type"`
-	Param   *string `json:"param"`
-	Code    *string `json:"code"`
 }
 
 func orNull(s string) *string {
@@ -92,21 +68,6 @@ func marshal(v any) []byte {
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v) //nolint:errchkjson // a buffer takes everything
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
-}
-
-// openAIType is the type that OpenAI itself gives such an error.
-func openAIType(r reason.Reason) string {
-	switch r {
-	case reason.RateLimitExceeded, reason.ConcurrencyLimitExceeded:
-		return "requests"
-	case reason.TokenLimitExceeded:
-		return "tokens"
-	case reason.BudgetExceeded:
-		return "insufficient_quota"
-	case reason.Unavailable:
-		return "server_error"
-	}
-	return "invalid_request_error"
 }
 
 // refusalHeaders are the headers that SDKs act on (whether and when to try
