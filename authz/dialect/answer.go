@@ -1,6 +1,9 @@
 package dialect
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // What a path's answer tells of its request beside tokens. The proxy is asked to
 // watch for the members named here (see Path.Watched), and what it saw comes back
@@ -21,6 +24,10 @@ type Unit struct {
 	Per int64
 }
 
+// Stated is where an answer states its tokens that has no usage as OpenAI or
+// Anthropic have it: members with a number, of which the first that is there counts.
+type Stated struct{ Input, Output []string }
+
 // UnitSource is where the number of units comes from.
 type UnitSource uint8
 
@@ -30,6 +37,7 @@ const (
 	EachChoice                    // as many answers as the request wants
 	OfDuration                    // the seconds that the request took
 	InAnswer                      // Unit.Member of the answer
+	InRequest                     // the characters of the text that the request has, which Call.PromptBytes then is
 )
 
 // Object is something in the upstream's account that outlives the request which
@@ -66,12 +74,7 @@ type Resource struct {
 func (p *Path) Watched() []string {
 	var names []string
 	add := func(name string) {
-		for _, n := range names {
-			if n == name {
-				return
-			}
-		}
-		if name != "" {
+		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -83,6 +86,14 @@ func (p *Path) Watched() []string {
 	}
 	if p.Creates != nil {
 		add(p.Creates.Member)
+	}
+	if p.Stated != nil {
+		for _, name := range p.Stated.Input {
+			add(name)
+		}
+		for _, name := range p.Stated.Output {
+			add(name)
+		}
 	}
 	return names
 }

@@ -44,9 +44,13 @@ func (d *Dialect) Upstream(path string) string {
 type Path struct {
 	Method string
 	// Pattern is the whole path. It may hold one {model}, which stands for a
-	// segment, or {model...}, for one or more. Of a managed path it may end in {id}.
+	// segment, or {model...}, for one or more, or {id}, for a segment that names an
+	// object (see Mentions), or on a managed path what the management API has.
 	Pattern string
 	Action  key.Action
+	// Header is the name, in lower case, of a header that a request must have to be
+	// one to this path: see WantedHeaders. "": it needs none.
+	Header string
 	// Answer says that Tollgate answers by itself; AnswerNone: the upstream.
 	Answer Answer
 	// ModelIn is where a request names its model, as ModelField.
@@ -54,6 +58,21 @@ type Path struct {
 	// ModelField is the name of that member, field or parameter, in lower case;
 	// "" where ModelIn needs none.
 	ModelField string
+	// ModelOptional says that a request may name no model.
+	ModelOptional bool
+	// Must are fields that a form must have, with one of these values.
+	Must []Must
+	// Body is how the body is read where the path names the model: ModelInJSON or
+	// ModelInForm. It may name the model too, as ModelField, but no other one.
+	// ModelNone: it is not read.
+	Body ModelIn
+	// Blocks says that messages are made of Anthropic's content blocks, see blocks.
+	Blocks bool
+	// Items says that the member input is a list of OpenAI's items, and that its tools
+	// may be the upstream's own, see kept.go.
+	Items bool
+	// Free says that the upstream computes nothing for it that has tokens.
+	Free bool
 	// StreamUsage says that a stream tells its usage only when asked by
 	// stream_options.include_usage.
 	StreamUsage bool
@@ -72,10 +91,16 @@ type Path struct {
 	// Refused are members of the body that may only be null or false: what they
 	// name lives in the upstream's account, which tenants share. 64 at most.
 	Refused []string
+	// Stored is how a string in a JSON body begins that names what lives in the
+	// upstream's account, such as mm_file://. A body with one is refused. "": none.
+	Stored string
 
 	// Success is where the answer itself says whether it succeeded; nil: its
 	// status does.
 	Success *Success
+	// Stated is where the answer states its tokens, where it doesn't in the usual way;
+	// nil: it does.
+	Stated *Stated
 	// Units are what a request is charged by beside tokens.
 	Units []Unit
 	// Creates is the object that a successful answer names, which then belongs to
@@ -94,12 +119,21 @@ type ModelIn uint8
 
 // The places of a model's name.
 const (
-	ModelNone    ModelIn = iota // none is named, the body is not read
-	ModelInPath                 // the pattern's {model}; the body is not read
-	ModelInJSON                 // a member of a JSON object
-	ModelInForm                 // a field of multipart/form-data
-	ModelInQuery                // a parameter of the query; the body is not read
+	ModelNone      ModelIn = iota // none is named, the body is not read
+	ModelInPath                   // the pattern's {model}; see Path.Body
+	ModelInJSON                   // a member of a JSON object
+	ModelInForm                   // a field of multipart/form-data
+	ModelInQuery                  // a parameter of the query; the body is not read
+	ModelInURLForm                // a field of application/x-www-form-urlencoded
 )
+
+// Must is a field of a form that must be there.
+type Must struct {
+	Field  string   // in lower case
+	Values []string // one of them, exactly
+	// Else is the sentence for the caller where it isn't.
+	Else string
+}
 
 // Answer is what Tollgate answers by itself.
 type Answer uint8
@@ -166,7 +200,10 @@ func (d *Dialect) Match(method, path string) (p *Path, tail string, ok bool) {
 func (d *Dialect) Route(c *Call, method, path string) bool {
 	p, tail, ok := d.Match(method, path)
 	if ok {
-		*c = Call{Dialect: d, Path: p, Action: p.Action, Answer: p.Answer, Model: tail, Choices: 1}
+		*c = Call{Dialect: d, Path: p, Action: p.Action, Answer: p.Answer, Choices: 1}
+		if p.ModelIn == ModelInPath {
+			c.Model = tail
+		}
 	}
 	return ok
 }

@@ -30,7 +30,7 @@ func TestTables(t *testing.T) {
 			if !strings.HasPrefix(p.Pattern, "/") || (p.Action == "") != (p.Answer == AnswerManaged) {
 				t.Errorf("%s: no path, or no action where a Check looks at one", where)
 			}
-			if d.Root != "" && !d.Has(p.Pattern) {
+			if d.Root != "" && !d.Has(p.Pattern) && p.Answer != AnswerManaged {
 				t.Errorf("%s: not below %s", where, d.Root)
 			}
 			if p.Answer == AnswerManaged {
@@ -39,14 +39,26 @@ func TestTables(t *testing.T) {
 				}
 				continue
 			}
-			if _, rest, variable := strings.Cut(p.Pattern, "{"); variable != (p.ModelIn == ModelInPath) ||
-				variable && !strings.HasPrefix(rest, "model}") && !strings.HasPrefix(rest, "model...}") {
-				t.Errorf("%s: pattern and ModelIn %d don't fit", where, p.ModelIn)
+			if _, rest, variable := strings.Cut(p.Pattern, "{"); variable != (p.ModelIn == ModelInPath || p.names(ModelInPath)) ||
+				p.ModelIn == ModelInPath && !strings.HasPrefix(rest, "model}") && !strings.HasPrefix(rest, "model...}") ||
+				p.names(ModelInPath) && (p.ModelIn != ModelNone || !strings.HasPrefix(rest, "id}")) {
+				t.Errorf("%s: pattern, Mentions and ModelIn %d don't fit", where, p.ModelIn)
 			}
-			if named := p.ModelIn >= ModelInJSON; named != (p.ModelField != "") {
+			checkObjects(t, where, p)
+			if named := p.BodyIn() >= ModelInJSON; named != (p.ModelField != "") {
 				t.Errorf("%s: ModelField %q with ModelIn %d", where, p.ModelField, p.ModelIn)
 			}
-			for _, field := range append([]string{p.ModelField}, p.Refused...) {
+			if p.Header != "" && !Wanted(p.Header) {
+				t.Errorf("%s: no Check carries %s", where, p.Header)
+			}
+			fields := append([]string{p.ModelField}, p.Refused...)
+			for i := range p.Must {
+				fields = append(fields, p.Must[i].Field)
+				if p.Must[i].Else == "" || len(p.Must[i].Values) == 0 || p.BodyIn() != ModelInForm && p.BodyIn() != ModelInURLForm {
+					t.Errorf("%s: %q has no values or no sentence, or nobody reads it", where, p.Must[i].Field)
+				}
+			}
+			for _, field := range fields {
 				var f folded
 				if len(field) >= foldedSize || !f.fold([]byte(field)) || !f.exact {
 					t.Errorf("%s: %q is not a short name in lower case", where, field)
@@ -68,6 +80,51 @@ func TestTables(t *testing.T) {
 		if !f.fold([]byte(m.name)) || !f.exact {
 			t.Errorf("member %q is not a short name in lower case", m.name)
 		}
+	}
+}
+
+// names reports whether a request to the path mentions something there.
+func (p *Path) names(in ModelIn) bool {
+	return slices.ContainsFunc(p.Mentions, func(m Mention) bool { return m.In == in })
+}
+
+// checkObjects holds what a path says of objects and of its answer to what its
+// readers can do.
+func checkObjects(t *testing.T, where string, p *Path) {
+	t.Helper()
+	if p.names(ModelInJSON) && p.BodyIn() != ModelInJSON || len(p.Mentions) > 64 {
+		t.Errorf("%s: nobody reads the body for what it mentions", where)
+	}
+	for i := range p.Mentions {
+		m := &p.Mentions[i]
+		if m.Kind == "" || strings.Count(m.Field, ".") > 1 || (m.Field == "") != (m.In == ModelInPath) ||
+			!slices.Contains([]ModelIn{ModelInPath, ModelInQuery, ModelInJSON}, m.In) {
+			t.Errorf("%s: mention %+v", where, m)
+		}
+		for name := range strings.SplitSeq(m.Field, ".") {
+			var f folded
+			if !f.fold([]byte(name)) || !f.exact {
+				t.Errorf("%s: mention %q is not a short name in lower case", where, m.Field)
+			}
+		}
+	}
+	if c := p.Creates; c != nil {
+		if c.Kind == "" || c.Keep <= 0 || (c.Member == "") == (c.Field == "") || c.Field != "" && p.BodyIn() != ModelInJSON {
+			t.Errorf("%s: creates %+v", where, c)
+		}
+	}
+	if r := p.Counts; r != nil && (r.Name == "" || r.Delta != 1 && r.Delta != -1) {
+		t.Errorf("%s: counts %+v", where, r)
+	}
+	units := map[string]bool{}
+	for _, u := range p.Units {
+		if units[u.Name] || !slices.Contains([]string{"request", "second", "character", "image", "video", "song"}, u.Name) || (u.Member != "") != (u.From == InAnswer) {
+			t.Errorf("%s: unit %+v", where, u)
+		}
+		units[u.Name] = true
+	}
+	if n := len(p.Watched()); n > 8 {
+		t.Errorf("%s: %d members of the answer are watched", where, n)
 	}
 }
 
@@ -94,6 +151,11 @@ func TestMatch(t *testing.T) {
 		{"podstack", "POST", "/inference/v1/audio/transcriptions", "/inference/v1/audio/transcriptions", ""},
 		{"podstack", "GET", "/inference/v1/models", "/inference/v1/models", ""},
 		{"podstack", "GET", "/inference/v1/models/m", "/inference/v1/models/{model...}", "m"},
+		{"minibase", "POST", "/api.php", "/api.php", ""},
+		{"baseten", "POST", "/models/abcd1234/predict", "/models/{model}/predict", "abcd1234"},
+		{"minimax", "POST", "/v1/text/chatcompletion_v2", "/v1/text/chatcompletion_v2", ""},
+		{"minimax", "GET", "/v1/query/video_generation", "/v1/query/video_generation", ""},
+		{"minds", "GET", "/api/v1/sparks", "/api/v1/sparks", ""},
 	} {
 		d, _ := Lookup(tt.dialect)
 		p, tail, ok := d.Match(tt.method, tt.path)

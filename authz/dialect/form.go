@@ -3,6 +3,8 @@ package dialect
 import (
 	"bytes"
 	"mime"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -86,19 +88,30 @@ type formField struct {
 	value Span
 }
 
-// readForm reads a form: the model's name and whether the answer is a stream.
+// readForm reads a form: the model's name, what it must have, and whether the answer
+// is a stream.
 // What files contain is only searched for the boundary.
 func (c *Call) readForm(body []byte, boundary string) (r reason.Reason, detail, param string) {
 	f := formBody{b: body, delim: []byte("--" + boundary)}
 	model := formField{name: c.Path.ModelField, twice: reason.ModelAmbiguous}
 	stream := formField{name: "stream", twice: reason.BodyInvalid}
+	choices := formField{name: c.Path.choicesField(), twice: reason.BodyInvalid}
+	fields := []*formField{&model, &stream}
+	if choices.name != "" {
+		fields = append(fields, &choices)
+	}
+	must := make([]formField, len(c.Path.Must))
+	for i := range must {
+		must[i] = formField{name: c.Path.Must[i].Field, twice: reason.BodyInvalid}
+		fields = append(fields, &must[i])
+	}
 	ok := f.delimiter()
 	for n := 0; ok && !f.last; n++ {
 		var p part
 		if ok = n < maxParts && f.part(&p); !ok {
 			break
 		}
-		for _, field := range [...]*formField{&model, &stream} {
+		for _, field := range fields {
 			if r, detail = field.offer(&p); r != reason.None {
 				return r, detail, field.name
 			}
@@ -109,12 +122,25 @@ func (c *Call) readForm(body []byte, boundary string) (r reason.Reason, detail, 
 		return reason.BodyInvalid, "The request's form can't be read: " + f.err + ".", ""
 	case !ok:
 		return reason.BodyInvalid, "The request's form has too many parts.", ""
-	case !model.found:
+	case !model.found && c.Path.ModelIn != ModelInPath && !c.Path.ModelOptional:
 		return reason.ModelMissing, "", model.name
 	}
+	for i := range must {
+		m := &c.Path.Must[i]
+		if value := body[must[i].value.Start:must[i].value.End]; !slices.Contains(m.Values, string(value)) {
+			return reason.BodyInvalid, m.Else, m.Field
+		}
+	}
 	name := body[model.value.Start:model.value.End]
-	if !isModelText(name) {
+	if model.found && !isModelText(name) {
 		return reason.BodyInvalid, "The form's field " + model.name + " must be the name of a model: one line of UTF-8, not empty, 256 bytes at most.", model.name
+	}
+	if choices.found {
+		n, err := strconv.ParseUint(string(body[choices.value.Start:choices.value.End]), 10, 32)
+		if err != nil || n < 1 {
+			return reason.BodyInvalid, "The form's field " + choices.name + " must be a whole number, 1 or more.", choices.name
+		}
+		c.Choices = min(int64(n), MaxChoices)
 	}
 	if stream.found {
 		switch v := string(body[stream.value.Start:stream.value.End]); {

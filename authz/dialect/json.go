@@ -20,6 +20,7 @@ const (
 	textRole                 // part of the prompt: text only
 	messagesRole             // part of the prompt: text and media
 	schemaRole               // part of the prompt: text, with the names in it
+	saidRole                 // what is to be said, on the paths that are charged by it
 )
 
 // members are those that are read besides the model. Each may stand in a body
@@ -34,6 +35,7 @@ var members = [...]struct {
 	{"max_tokens", outputRole},
 	{"max_completion_tokens", outputRole},
 	{"max_output_tokens", outputRole},
+	{"tokens_to_generate", outputRole},
 	{"n", choicesRole},
 	{"best_of", choicesRole},
 	{"messages", messagesRole},
@@ -41,6 +43,7 @@ var members = [...]struct {
 	{"input", messagesRole},
 	{"instructions", textRole},
 	{"system", textRole},
+	{"text", saidRole},
 	{"suffix", textRole},
 	{"tools", schemaRole},
 	{"functions", schemaRole},
@@ -62,6 +65,8 @@ type jsonBody struct {
 	name    folded
 	seen    [len(members)]bool
 	refused uint64 // bit i: Path.Refused[i] was seen
+	named   uint64 // bit i: the member that begins Path.Mentions[i] was seen
+	created bool   // the member that names what is created was seen
 	prompts int64
 
 	// What was found wrong; with reason None, scanner.err is.
@@ -71,7 +76,7 @@ type jsonBody struct {
 
 // readJSON reads the object that a JSON body is.
 func (c *Call) readJSON(body []byte) (r reason.Reason, detail, param string) {
-	j := jsonBody{scanner: scanner{b: body}, call: c, prompts: 1}
+	j := jsonBody{scanner: scanner{b: body, marker: c.Path.Stored}, call: c, prompts: 1}
 	switch {
 	case j.object():
 	case j.reason != reason.None:
@@ -79,7 +84,10 @@ func (c *Call) readJSON(body []byte) (r reason.Reason, detail, param string) {
 	default:
 		return reason.BodyInvalid, "The request's body is not valid JSON: at byte " + strconv.Itoa(j.i+1) + ": " + j.err + ".", ""
 	}
-	if c.ModelAt == (Span{}) {
+	if j.stored {
+		return reason.BodyInvalid, "The request names by " + c.Path.Stored + " what is kept at the upstream. That is not available here: send all that the model must know with each request.", ""
+	}
+	if c.ModelAt == (Span{}) && c.Path.ModelIn != ModelInPath && !c.Path.ModelOptional {
 		return reason.ModelMissing, "", c.Path.ModelField
 	}
 	c.Choices = min(c.Choices*j.prompts, MaxChoices)
@@ -147,6 +155,9 @@ func (j *jsonBody) member(t token) bool {
 			return j.wrong(reason.ModelAmbiguous, p.ModelField, "")
 		}
 		return j.model()
+	}
+	if found, ok := j.objects(); found {
+		return ok
 	}
 	for i, refused := range p.Refused {
 		if j.name.is(refused) {
@@ -241,19 +252,34 @@ func (j *jsonBody) read(name string, role role) bool {
 		c.Choices = max(c.Choices, n)
 		return ok
 	case messagesRole:
-		j.counting = countMessages
+		j.counting, j.guard = c.Path.counting(), &messageGuard
 	case textRole:
-		j.counting = countText
+		if !c.Path.byLetters() {
+			j.counting = countText
+		}
 	case schemaRole:
 		j.counting = countAll
+		if c.Path.Items {
+			j.guard = &toolGuard
+		}
+	case saidRole:
+		if c.Path.byLetters() {
+			j.counting = countLetters
+		}
 	}
 	var ok bool
-	if name == "prompt" && c.Path.Prompts && j.peek() == '[' {
+	switch list := j.peek() == '['; {
+	case list && name == "prompt" && c.Path.Prompts:
 		ok = j.promptList()
-	} else {
+	case list && name == "input" && c.Path.Items:
+		ok = j.items(name)
+	default:
 		ok = j.value()
 	}
-	j.counting = countNothing
+	j.counting, j.guard = countNothing, nil
+	if j.found != "" {
+		return j.kept(name, j.found)
+	}
 	return ok
 }
 

@@ -1,6 +1,9 @@
 package dialect
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // mediaDepth is how deep the body's objects and arrays are where media stand at
 // most: body, messages, message, content, part, image_url. The arguments of a
@@ -9,13 +12,33 @@ const mediaDepth = 6
 
 // textSize is how many bytes the string t, the value of the member name in the
 // member parent (nil where there is none), adds to the estimate of the prompt:
-// as many as were written, and 0 where it is media.
-func (s *scanner) textSize(t token, parent, name []byte) int64 {
+// as many as were written, and 0 where it is media. parent begins at at.
+func (s *scanner) textSize(t token, parent, name []byte, at int) int64 {
 	raw := s.raw(t)
-	if s.counting == countMessages && s.depth <= mediaDepth && isMedia(parent, name, raw) {
+	switch {
+	case s.counting == countMessages && s.depth <= mediaDepth && isMedia(parent, name, raw),
+		s.counting == countBlocks && s.blockMedia(parent, name, raw, at):
 		return 0
+	case s.counting == countLetters:
+		return letters(raw)
 	}
 	return int64(len(raw))
+}
+
+// letters is how many characters a string has.
+func letters(raw []byte) (n int64) {
+	for len(raw) > 0 {
+		size := 1
+		switch {
+		case raw[0] == '\\':
+			size = escape(raw)
+		case raw[0] >= utf8.RuneSelf:
+			_, size = utf8.DecodeRune(raw)
+		}
+		raw = raw[size:]
+		n++
+	}
+	return n
 }
 
 // isMedia reports whether a string is an image, sound, video or PDF, whose cost
@@ -46,17 +69,19 @@ func isMediaURL(raw []byte) bool {
 	if !ok || !inBase64 {
 		return false
 	}
+	return isMediaType(kind) && isBase64(rest[len(kind)+len(";base64,"):])
+}
+
+// isMediaType reports whether a type, as written in JSON, is of media.
+func isMediaType(kind []byte) bool {
 	class, format, _ := bytes.Cut(kind, []byte("/"))
 	switch string(bytes.TrimSuffix(class, []byte(`\`))) {
 	case "image", "audio", "video":
+		return true
 	case "application":
-		if string(format) != "pdf" {
-			return false
-		}
-	default:
-		return false
+		return string(format) == "pdf"
 	}
-	return isBase64(rest[len(kind)+len(";base64,"):])
+	return false
 }
 
 // base64Bytes are those of both alphabets and the padding. A backslash is

@@ -1,6 +1,9 @@
 package dialect
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // foldedSize is longer than every name that a fold is compared with.
 const foldedSize = 32
@@ -61,4 +64,20 @@ func asciiTwin(r rune) byte {
 		return 'i'
 	}
 	return 0
+}
+
+// likeUnderscore are what PHP writes as _ in the name of a field.
+var likeUnderscore = strings.NewReplacer(" ", "_", ".", "_", "[", "_")
+
+// meansField reports whether some server takes a decoded name of a form's field, or
+// of a query's parameter, for field: in other letters, with blanks around it, as a
+// list or an object (field[], field[x]), or as PHP writes it.
+func meansField(name, field string) bool {
+	first, _, _ := strings.Cut(name, "[")
+	return foldsTo(first, field) || foldsTo(name, field)
+}
+
+func foldsTo(name, field string) bool {
+	var f folded
+	return f.fold([]byte(likeUnderscore.Replace(strings.TrimSpace(name)))) && f.is(field)
 }

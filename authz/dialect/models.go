@@ -23,19 +23,25 @@ type modelItem struct {
 	OwnedBy string `json:"owned_by"`
 }
 
-// ModelsAnswer is the list of models, in the order given, as OpenAI's SDKs read
-// it.
+// ModelsAnswer is the list of models, in the order given, as the dialect's SDKs
+// read it: OpenAI's where it has none of its own.
 func (d *Dialect) ModelsAnswer(models []Model, requestID string) Response {
+	if d.Style == Anthropic {
+		return d.answer(anthropicList(models), requestID)
+	}
 	list := modelList{Object: "list", Data: make([]modelItem, len(models))}
 	for i := range models {
 		list.Data[i] = item(models[i])
 	}
-	return answer(list, requestID)
+	return d.answer(list, requestID)
 }
 
-// ModelAnswer is one model as OpenAI's SDKs read it.
+// ModelAnswer is one model, as in the list.
 func (d *Dialect) ModelAnswer(m Model, requestID string) Response {
-	return answer(item(m), requestID)
+	if d.Style == Anthropic {
+		return d.answer(anthropicItem(m), requestID)
+	}
+	return d.answer(item(m), requestID)
 }
 
 func item(m Model) modelItem {
@@ -46,10 +52,10 @@ func item(m Model) modelItem {
 	return i
 }
 
-func answer(body any, requestID string) Response {
+func (d *Dialect) answer(body any, requestID string) Response {
 	h := []Header{{"content-type", "application/json"}}
 	if requestID != "" {
-		h = append(h, Header{"x-request-id", requestID})
+		h = d.AppendID(h, requestID)
 	}
 	return Response{Status: http.StatusOK, Headers: h, Body: marshal(body)}
 }

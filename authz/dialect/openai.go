@@ -12,20 +12,27 @@ import (
 var openAI = Dialect{
 	Name:  "openai",
 	Style: OpenAI,
-	Paths: []Path{
-		chat("/v1/chat/completions"),
-		completions("/v1/completions"),
-		responses("/v1/responses"),
-		fromJSON("/v1/embeddings"),
-		fromForm("/v1/audio/transcriptions"),
-		fromForm("/v1/audio/translations"),
-		fromJSON("/v1/audio/speech"),
-		images("/v1/images/generations"),
-		fromJSON("/v1/moderations"),
-		realtime("/v1/realtime"),
-		listModels("/v1/models"),
-		oneModel("/v1/models/{model...}"),
-	},
+	Paths: openAIPaths("/v1"),
+}
+
+// openAIPaths are the API's paths below a base.
+func openAIPaths(base string) []Path {
+	return []Path{
+		chat(base + "/chat/completions"),
+		completions(base + "/completions"),
+		responses(base + "/responses"),
+		fromJSON(base + "/embeddings"),
+		transcriptions(base + "/audio/transcriptions"),
+		transcriptions(base + "/audio/translations"),
+		speech(base + "/audio/speech"),
+		images(base + "/images/generations"),
+		imageForm(base + "/images/edits"),
+		imageForm(base + "/images/variations"),
+		fromJSON(base + "/moderations"),
+		realtime(base + "/realtime"),
+		listModels(base + "/models"),
+		oneModel(base + "/models/{model...}"),
+	}
 }
 
 func chat(pattern string) Path {
@@ -48,15 +55,39 @@ func completions(pattern string) Path {
 func images(pattern string) Path {
 	p := fromJSON(pattern)
 	p.Choices = []string{"n"}
+	p.Units = []Unit{{Name: "image", From: EachChoice}}
 	return p
 }
 
-// responses refuses what refers to an earlier response or a stored prompt, or
-// can only be fetched later.
+// imageForm is a path that takes images in a form.
+func imageForm(pattern string) Path {
+	p := fromForm(pattern)
+	p.Choices = []string{"n"}
+	p.Units = []Unit{{Name: "image", From: EachChoice}}
+	return p
+}
+
+// speech is charged by what is to be said, which no answer tells.
+func speech(pattern string) Path {
+	p := fromJSON(pattern)
+	p.Units = []Unit{{Name: "character", From: InRequest}}
+	return p
+}
+
+// transcriptions are charged by the sound's seconds, where the answer states them.
+func transcriptions(pattern string) Path {
+	p := fromForm(pattern)
+	p.Units = []Unit{{Name: "second", From: InAnswer, Member: "usage.seconds"}}
+	return p
+}
+
+// responses refuses what refers to an earlier response, its items or a stored prompt,
+// or can only be fetched later.
 func responses(pattern string) Path {
 	p := fromJSON(pattern)
 	p.MaxOutput = []string{"max_output_tokens"}
 	p.Refused = []string{"previous_response_id", "conversation", "prompt", "background"}
+	p.Items = true
 	return p
 }
 

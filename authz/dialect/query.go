@@ -22,34 +22,53 @@ func (c *Call) readQuery(req *Request) (r reason.Reason, detail, param string) {
 		}
 	}
 	field := c.Path.ModelField
-	path, query := SplitPath(req.Path)
-	if strings.Contains(query, ";") {
-		return reason.ModelAmbiguous, "The query has a semicolon, which not every server reads in the same way. Write %3B.", field
+	var q queryValue
+	if detail := q.find(req.Path, field); detail != "" {
+		return reason.ModelAmbiguous, detail, field
 	}
-	named, at := false, len(path)+1 // at: where in req.Path a pair begins
+	c.Model, c.ModelAt = q.text, q.at
+	if c.Model == "" {
+		return reason.ModelMissing, "The request names no model. Name one in the query, as `?" + field + "=`.", field
+	}
+	return reason.None, "", ""
+}
+
+// queryValue is a parameter of a query, which may stand there once.
+type queryValue struct {
+	found bool
+	text  string // unescaped
+	at    Span   // of the value in the request's path
+}
+
+// find looks for the parameter field in a :path. detail is what is wrong where
+// another server could read it in another way: the parameter in other letters or
+// escapes, twice, as a list (model[]), or a semicolon, which some take for an
+// ampersand.
+func (q *queryValue) find(target, field string) (detail string) {
+	path, query := SplitPath(target)
+	if strings.Contains(query, ";") {
+		return "The query has a semicolon, which not every server reads in the same way. Write %3B."
+	}
+	at := len(path) + 1 // where in target a pair begins
 	for pair := range strings.SplitSeq(query, "&") {
 		at += len(pair) + 1
 		name, value, _ := strings.Cut(pair, "=")
 		plain, err := url.QueryUnescape(name)
 		if err != nil {
-			return reason.ModelAmbiguous, "The query has a percent sign that escapes nothing. Write %25.", field
+			return "The query has a percent sign that escapes nothing. Write %25."
 		}
-		plain, _, _ = strings.Cut(plain, "[")
-		switch {
-		case !strings.EqualFold(strings.TrimSpace(plain), field):
+		if !meansField(plain, field) {
 			continue
-		case named || name != field:
-			return reason.ModelAmbiguous, "", field
 		}
-		named, c.ModelAt = true, Span{at - 1 - len(value), at - 1}
-		if c.Model, err = url.QueryUnescape(value); err != nil {
-			return reason.ModelAmbiguous, "The model in the query has a percent sign that escapes nothing. Write %25.", field
+		if q.found || name != field {
+			return "The query names " + field + " more than once, or in other letters. Name it once, as `" + field + "`."
+		}
+		q.found, q.at = true, Span{at - 1 - len(value), at - 1}
+		if q.text, err = url.QueryUnescape(value); err != nil {
+			return "The query's " + field + " has a percent sign that escapes nothing. Write %25."
 		}
 	}
-	if c.Model == "" {
-		return reason.ModelMissing, "The request names no model. Name one in the query, as `?" + field + "=`.", field
-	}
-	return reason.None, "", ""
+	return ""
 }
 
 // checkUpgrade refuses what is no WebSocket handshake. A proxy takes the header

@@ -37,11 +37,11 @@ func TestModelInQuery(t *testing.T) {
 	} {
 		if c, r, detail := readHandshake(t, handshake("/v1/realtime"+query)); r != reason.None || c.Model != want {
 			t.Errorf("%s: %v %q, %s", query, r, c.Model, detail)
-		} else if at, text, ok := c.Rename("b/c d"); !ok || text != "b%2Fc+d" {
-			t.Errorf("%s: renamed to %q, %v", query, text, ok)
-		} else if path := "/v1/realtime" + query; !strings.HasSuffix(path[:at.Start], "model=") ||
-			at.End < len(path) && path[at.End] != '&' {
-			t.Errorf("%s: the model stands at %q", query, path[at.Start:at.End])
+		} else if renamed := c.Retarget("/v1/realtime"+query, "b/c d"); !strings.Contains(renamed+"&", "model=b%2Fc+d&") ||
+			len(renamed)-len("b%2Fc+d") != len("/v1/realtime"+query)-(c.ModelAt.End-c.ModelAt.Start) {
+			t.Errorf("%s: renamed to %s", query, renamed)
+		} else if _, _, ok := c.Rename("b"); ok {
+			t.Errorf("%s: renamed in the body, too", query)
 		}
 	}
 	for query, want := range map[string]reason.Reason{

@@ -16,12 +16,18 @@ import (
 // Read goes once over the body, in a bounded amount of memory of its own. For
 // JSON it does not allocate, except for a model whose name is escaped.
 func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
+	mentioned, r, detail, param := c.Path.mentions(req)
+	if c.Mentioned = mentioned; r != reason.None {
+		return r, detail, param
+	}
 	boundary := ""
-	switch c.Path.ModelIn {
+	switch c.Path.BodyIn() {
 	case ModelInJSON:
 		detail = checkJSONHeaders(req)
 	case ModelInForm:
 		boundary, detail = formBoundary(req)
+	case ModelInURLForm:
+		detail = checkURLFormHeaders(req)
 	case ModelInQuery:
 		return c.readQuery(req)
 	default:
@@ -37,11 +43,24 @@ func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
 	case len(req.Body) == 0:
 		return reason.BodyInvalid, "The request has no body.", ""
 	}
-	*c = Call{Dialect: c.Dialect, Path: c.Path, Action: c.Action, Answer: c.Answer, Choices: 1}
-	if c.Path.ModelIn == ModelInJSON {
-		return c.readJSON(req.Body)
+	inPath := c.Model
+	*c = Call{Dialect: c.Dialect, Path: c.Path, Action: c.Action, Answer: c.Answer, Choices: 1, Mentioned: mentioned}
+	switch c.Path.BodyIn() {
+	case ModelInJSON:
+		r, detail, param = c.readJSON(req.Body)
+	case ModelInURLForm:
+		_, query := SplitPath(req.Path)
+		r, detail, param = c.readURLForm(req.Body, query)
+	default:
+		r, detail, param = c.readForm(req.Body, boundary)
 	}
-	return c.readForm(req.Body, boundary)
+	if r == reason.None && c.Path.ModelIn == ModelInPath {
+		if c.Model != "" && c.Model != inPath {
+			return reason.ModelAmbiguous, "The path names the model " + named(inPath) + ", and the body another one. Name the same in both, or none in the body.", c.Path.ModelField
+		}
+		c.Model = inPath
+	}
+	return r, detail, param
 }
 
 // bodyCut is for whoever runs a proxy that is not configured for Tollgate.
@@ -49,17 +68,20 @@ const bodyCut = "The proxy did not send the whole body of the request to Tollgat
 	"Whoever runs the proxy: let the check carry the body (ext_authz: with_request_body without allow_partial_message; " +
 	"Istio: includeRequestBodyInCheck; Envoy Gateway: bodyToExtAuth), as long as the longest body."
 
-// Rename is the edit of the body, or of the path of a request with ModelInQuery,
-// that makes it name another model. It returns false where neither names the
-// model. A form takes no name with a line break in it.
+// Rename is the edit of the body that makes it name another model. It returns false
+// where the body names none: see Retarget. A form takes no name with a line break
+// in it.
 func (c *Call) Rename(model string) (at Span, text string, ok bool) {
-	switch c.Path.ModelIn {
+	if c.ModelAt == (Span{}) {
+		return Span{}, "", false // no body begins with its model
+	}
+	switch c.Path.BodyIn() {
 	case ModelInJSON:
 		quoted, err := json.Marshal(model)
 		return c.ModelAt, string(quoted), err == nil
 	case ModelInForm:
 		return c.ModelAt, model, !strings.ContainsAny(model, "\r\n")
-	case ModelInQuery:
+	case ModelInURLForm:
 		return c.ModelAt, url.QueryEscape(model), true
 	}
 	return Span{}, "", false
@@ -98,15 +120,23 @@ func checkJSONHeaders(req *Request) (detail string) {
 	if !isJSONType(mediaType) {
 		return "This path takes JSON, and the content-type is " + shown(mediaType) + ". Send content-type: application/json."
 	}
+	if !isUTF8(parameters) {
+		return "JSON is UTF-8, and the content-type has another charset. Send content-type: application/json."
+	}
+	return ""
+}
+
+// isUTF8 reports whether the parameters of a content-type name no other charset.
+func isUTF8(parameters string) bool {
 	for parameters != "" {
 		var one string
 		one, parameters, _ = strings.Cut(parameters, ";")
 		name, value, _ := strings.Cut(one, "=")
 		if strings.EqualFold(trim(name), "charset") && !strings.EqualFold(strings.Trim(value, blanks+`"`), "utf-8") {
-			return "JSON is UTF-8, and the content-type has another charset. Send content-type: application/json."
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 func isJSONType(mediaType string) bool {

@@ -16,16 +16,18 @@ type Style uint8
 
 // The styles. The zero Style is what a client gets where no dialect is known.
 const (
-	OpenAI Style = iota // {"error":{"message","type","param","code"}}
-	Minds               // {"statusCode","statusMessage","message"}; the management API's too
+	OpenAI    Style = iota // {"error":{"message","type","param","code"}}
+	Minds                  // {"statusCode","statusMessage","message"}; the management API's too
+	Anthropic              // {"type":"error","error":{"type","message"},"request_id"}
+	Minibase               // {"success":false,"error","code"}
+	Baseten                // {"error":{"message","code"}}
+	MiniMax                // {"base_resp":{"status_code","status_msg"}}
+	Cohere                 // {"id","message"}
 )
 
 // String is the style's name in logs.
 func (s Style) String() string {
-	if s == Minds {
-		return "minds"
-	}
-	return "openai"
+	return [...]string{"openai", "minds", "anthropic", "minibase", "baseten", "minimax", "cohere"}[s]
 }
 
 // Refuse writes a refusal as the dialect's clients understand it. A nil dialect
@@ -45,8 +47,18 @@ func (s Style) Refuse(r Refusal) Response {
 	message := sentence(&r)
 	var body any
 	switch s {
+	case Anthropic:
+		return anthropicRefusal(r, message)
+	case Cohere:
+		body = cohereRefusal(&r, message)
 	case Minds:
 		body = mindsRefusal(status, message)
+	case Minibase:
+		body = minibaseRefusal(&r, message)
+	case Baseten:
+		return basetenRefusal(&r, message)
+	case MiniMax:
+		body = minimaxRefusal(&r, message)
 	default:
 		body = openAIRefusal(&r, message)
 	}

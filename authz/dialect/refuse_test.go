@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -15,16 +16,22 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/refusals.golden anew")
 
+// styles are all of them.
+var styles = []Style{OpenAI, Minds, Anthropic, Minibase, Baseten, MiniMax, Cohere}
+
 // TestRefusalsGolden keeps the wording of every refusal in one file, to be read
 // by people.
 func TestRefusalsGolden(t *testing.T) {
 	var got bytes.Buffer
-	for _, style := range []Style{OpenAI, Minds} {
+	for _, style := range styles {
 		for _, r := range reason.All() {
 			refusal := Refusal{Reason: r, RequestID: "0199a1b2-0000-7000-8000-000000000000"}
 			switch r {
 			case reason.ModelUnknown, reason.ModelNotDeployed, reason.ModelDenied:
 				refusal.Model, refusal.Param = `meta-llama/"Llama"`, "model"
+				if style == Minibase {
+					refusal.Param = "model_id"
+				}
 			case reason.RateLimitExceeded, reason.TokenLimitExceeded:
 				refusal.RetryAfter = 1500*time.Millisecond + time.Microsecond
 			}
@@ -63,12 +70,16 @@ func header(r Response, name string) (value string, count int) {
 
 // TestEveryRefusal checks what SDKs act on, for every reason in every style.
 func TestEveryRefusal(t *testing.T) {
-	for _, style := range []Style{OpenAI, Minds} {
+	for _, style := range styles {
 		for _, r := range reason.All() {
 			for _, wait := range []time.Duration{0, -time.Second, time.Nanosecond, time.Minute} {
 				response := style.Refuse(Refusal{Reason: r, RetryAfter: wait, Model: "m"})
 				where := fmt.Sprint(style, " ", r, " ", wait)
-				if response.Status != r.Status() || !json.Valid(response.Body) {
+				status := r.Status()
+				if style == Anthropic && r == reason.BudgetExceeded {
+					status = http.StatusPaymentRequired
+				}
+				if response.Status != status || !json.Valid(response.Body) {
 					t.Errorf("%s: %d %s", where, response.Status, response.Body)
 				}
 				if kind, n := header(response, "content-type"); kind != "application/json" || n != 1 {
@@ -90,8 +101,12 @@ func TestEveryRefusal(t *testing.T) {
 				if never > 0 != suspended || never > 0 && should != "false" {
 					t.Errorf("%s: x-should-retry %q", where, should)
 				}
-				if _, n := header(response, "www-authenticate"); n > 0 != (r.Status() == 401) {
-					t.Errorf("%s: www-authenticate %d times", where, n)
+				scheme := "Bearer"
+				if style == Baseten {
+					scheme = "Api-Key"
+				}
+				if value, n := header(response, "www-authenticate"); n > 0 != (r.Status() == 401) || n > 0 && value != scheme {
+					t.Errorf("%s: www-authenticate %q, %d times", where, value, n)
 				}
 			}
 		}

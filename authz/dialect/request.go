@@ -74,6 +74,12 @@ type Call struct {
 	// UsageOption is where a stream stands that tells its usage only when asked
 	// (Path.StreamUsage); zero for all other requests.
 	UsageOption UsageOption
+	// Mentioned are the objects that the request names by Path.Mentions, each
+	// where it stands: one may be there twice. At most MaxMentioned.
+	Mentioned []Mentioned
+	// Creating is the id that the request gives the object which it makes, where
+	// Path.Creates has a Field; "" where it gives none.
+	Creating string
 }
 
 // What a request can ask for is cut at these, so that their product is far from

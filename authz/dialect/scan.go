@@ -21,6 +21,13 @@ type scanner struct {
 	// What is added up while a member of the prompt is read.
 	counting counting
 	text     int64 // bytes of text
+
+	// marker is what a string may not begin with, see Path.Stored; "": anything.
+	// stored says that one did.
+	marker string
+	stored bool
+	blocks blocks
+	guarding
 }
 
 // counting says which strings count as text of the prompt.
@@ -30,6 +37,8 @@ const (
 	countNothing counting = iota
 	countText
 	countMessages // but not the media in them, see isMedia
+	countBlocks   // but not the media in them, see blocks
+	countLetters  // characters in place of bytes, see InRequest
 	countAll      // names of members too: those of a schema are part of the prompt
 )
 
@@ -125,7 +134,7 @@ func (s *scanner) value() bool {
 	// name is that of the member whose value comes next; nil in an array. parent
 	// is the name that the value opened last had, which made the depth opened.
 	var name, parent []byte
-	opened := 0
+	opened, openedAt := 0, 0
 	for {
 		done := true
 		switch c := s.peek(); {
@@ -134,13 +143,17 @@ func (s *scanner) value() bool {
 			if !ok {
 				return false
 			}
+			if s.marker != "" && begins(s.raw(t), s.marker) {
+				s.stored = true
+			}
 			if s.counting != countNothing {
 				if s.depth != opened {
 					parent = nil // it was closed
 				}
-				s.text += s.textSize(t, parent, name)
+				s.text += s.textSize(t, parent, name, openedAt)
 			}
 		case c == '{' || c == '[':
+			openedAt = s.i
 			if !s.open(c == '{') {
 				return false
 			}
@@ -157,6 +170,9 @@ func (s *scanner) value() bool {
 			return false
 		}
 		for done { // so is all that ends here
+			if s.guarding.open > s.depth {
+				s.guarding.open = 0
+			}
 			if s.depth == base {
 				return true
 			}
@@ -172,6 +188,9 @@ func (s *scanner) value() bool {
 			}
 			if s.counting == countAll {
 				s.text += int64(t.End - t.Start)
+			}
+			if s.guard != nil && !s.guarded(t) {
+				return false
 			}
 			name = s.raw(t)
 		}

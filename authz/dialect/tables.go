@@ -7,7 +7,7 @@ import (
 )
 
 // dialects are all there are, in the order of their names. Each has a file.
-var dialects = []*Dialect{&minds, &openAI, &podstack}
+var dialects = []*Dialect{&anthropic, &azure, &baseten, &cohere, &minds, &minibase, &minimax, &openAI, &podstack}
 
 func fromJSON(pattern string) Path {
 	return Path{Method: http.MethodPost, Pattern: pattern, Action: key.Infer, ModelIn: ModelInJSON, ModelField: "model"}
@@ -16,6 +16,13 @@ func fromJSON(pattern string) Path {
 func fromForm(pattern string) Path {
 	return Path{Method: http.MethodPost, Pattern: pattern, Action: key.Infer, ModelIn: ModelInForm, ModelField: "model"}
 }
+
+func fromURLForm(pattern, model string) Path {
+	return Path{Method: http.MethodPost, Pattern: pattern, Action: key.Infer, ModelIn: ModelInURLForm, ModelField: model}
+}
+
+// eachRequest is what counts where answers tell nothing.
+var eachRequest = []Unit{{Name: "request", From: EachRequest}, {Name: "second", From: OfDuration}}
 
 func listModels(pattern string) Path {
 	return Path{Method: http.MethodGet, Pattern: pattern, Action: key.Infer, Answer: AnswerModels}
