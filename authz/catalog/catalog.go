@@ -44,9 +44,11 @@ type WorkspaceSpec struct {
 	Multiplier string            `json:"multiplier,omitzero"`
 	ExternalID string            `json:"externalId,omitzero"`
 	Labels     map[string]string `json:"labels,omitzero"`
-	// Managed and Generation are of the stored form, see generation.go.
-	Managed    []string `json:"managed,omitzero"`
-	Generation string   `json:"generation,omitzero"`
+	// Managed and Generation are of the stored form, see generation.go; so is
+	// Credit, see credit.go. nil: the workspace is not prepaid.
+	Managed    []string    `json:"managed,omitzero"`
+	Generation string      `json:"generation,omitzero"`
+	Credit     *CreditSpec `json:"credit,omitzero"`
 }
 
 // KeyDefaultsSpec is what a key of the workspace has unless it is made with
@@ -67,6 +69,9 @@ type UserSpec struct {
 	// Managed and Generation are of the stored form, see generation.go.
 	Managed    []string `json:"managed,omitzero"`
 	Generation string   `json:"generation,omitzero"`
+	// SuspendedByAdmin is too: an admin of the workspace did, who may take it back;
+	// else the operator did.
+	SuspendedByAdmin bool `json:"suspendedByAdmin,omitzero"`
 }
 
 // Role is what a user may do beside using models.
@@ -135,8 +140,7 @@ type ModelSpec struct {
 	// UpstreamModel is the name that the upstream knows; "": ID.
 	UpstreamModel string          `json:"upstreamModel,omitzero"`
 	Credential    *CredentialSpec `json:"credential,omitzero"` // nil: none
-	// Rates are list prices by unit (see Units), decimals.
-	Rates map[string]string `json:"rates,omitzero"`
+	Rates         RatesSpec       `json:"rates,omitzero"`      // nil: free
 }
 
 // UpstreamSpec is one place that serves a model. Those of a model share
@@ -175,9 +179,16 @@ const (
 // RouteSpec opens the paths of a dialect.
 type RouteSpec struct {
 	Dialect string `json:"dialect"`
+	// Hosts are those that the route is for, such as api.example.com or
+	// *.example.com; nil: all.
+	Hosts []string  `json:"hosts,omitzero"`
+	CORS  *CORSSpec `json:"cors,omitzero"` // nil: browsers may not call it from other origins
 	// Upstream is where paths go that name no model, as UpstreamSpec.URL; "":
 	// nowhere.
-	Upstream    string `json:"upstream,omitzero"`
+	Upstream string `json:"upstream,omitzero"`
+	// Model is what a request counts as, and where it goes, that names no model, nor an
+	// object that one made; "": none.
+	Model       string `json:"model,omitzero"`
 	MaxDuration string `json:"maxDuration,omitzero"` // such as 90s or 2h; "": DefaultMaxDuration
 	// MaxWebSocketDuration is MaxDuration for WebSockets; "": DefaultMaxWebSocketDuration.
 	MaxWebSocketDuration string `json:"maxWebSocketDuration,omitzero"`

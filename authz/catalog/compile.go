@@ -7,10 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/govalues/decimal"
-
 	"tollgate/authz/dialect"
 	"tollgate/authz/key"
+	"tollgate/authz/money"
 )
 
 // What holds where a catalog says nothing.
@@ -120,9 +119,9 @@ func settings(s *SettingsSpec) Settings {
 	out := Settings{
 		ModelHeader: strings.ToLower(cmp.Or(s.ModelHeader, DefaultModelHeader)),
 		Billing: Billing{
-			Unsettled:     cmp.Or(s.Billing.Unsettled, ChargeZero),
-			Estimated:     cmp.Or(s.Billing.Estimated, ChargeEstimate),
-			UpstreamError: cmp.Or(s.Billing.UpstreamError, ChargeReported),
+			ChargeUnsettled: s.Billing.Unsettled == ChargeEstimate,
+			FreeEstimated:   s.Billing.Estimated == ChargeZero,
+			FreeErrors:      s.Billing.UpstreamError == ChargeZero,
 		},
 	}
 	for _, h := range s.TagHeaders {
@@ -148,11 +147,11 @@ func compilePlan(s *PlanSpec) (*Plan, error) {
 		return cmp.Or(len(b.prefix)-len(a.prefix), strings.Compare(a.prefix, b.prefix))
 	})
 	var err error
-	if p.Multiplier, err = decimal.Parse(cmp.Or(s.Multiplier, "1")); err != nil {
+	if p.Multiplier, err = money.Parse(cmp.Or(s.Multiplier, "1")); err != nil {
 		return nil, err
 	}
 	if s.Budget != nil {
-		amount, err := decimal.Parse(s.Budget.Amount)
+		amount, err := money.Parse(s.Budget.Amount)
 		if err != nil {
 			return nil, err
 		}
@@ -178,8 +177,11 @@ func compileWorkspace(s *WorkspaceSpec, plans map[string]*Plan) (*Workspace, err
 	}
 	w.Multiplier = w.Plan.Multiplier
 	if s.Multiplier != "" {
-		w.Multiplier, err = decimal.Parse(s.Multiplier)
+		if w.Multiplier, err = money.Parse(s.Multiplier); err != nil {
+			return nil, err
+		}
 	}
+	w.Credit, err = compileCredit(s.Credit)
 	return w, err
 }
 
@@ -187,7 +189,6 @@ func compileModel(s *ModelSpec, from Source) (*Model, error) {
 	m := &Model{
 		ID: s.ID, Deployed: s.Deployed == nil || *s.Deployed, Cluster: s.Cluster,
 		UpstreamModel: cmp.Or(s.UpstreamModel, s.ID),
-		Rates:         make(map[string]decimal.Decimal, len(s.Rates)),
 	}
 	if s.Workspaces != nil {
 		m.Workspaces = append([]string{}, s.Workspaces...)
@@ -209,14 +210,10 @@ func compileModel(s *ModelSpec, from Source) (*Model, error) {
 			}
 		}
 	}
-	for unit, rate := range s.Rates {
-		d, err := decimal.Parse(rate)
-		if err != nil {
-			return nil, err
-		}
-		m.Rates[unit] = d
-	}
 	var err error
+	if m.Rates, err = compileRates(s.Rates); err != nil {
+		return nil, err
+	}
 	if m.HealthCheck, err = compileHealthCheck(s.HealthCheck); err != nil {
 		return nil, err
 	}
@@ -248,9 +245,13 @@ func compileRoute(s *RouteSpec, from Source) (r Route, err error) {
 	r = Route{
 		MaxDuration: DefaultMaxDuration, MaxWebSocketDuration: DefaultMaxWebSocketDuration,
 		MaxBody: DefaultMaxBody, MaxMultipart: DefaultMaxMultipart,
-		Unsettled: s.Settlement == Unsettled,
+		Model: s.Model, Unsettled: s.Settlement == Unsettled,
 	}
 	r.Dialect, _ = dialect.Lookup(s.Dialect)
+	r.Hosts = compileHosts(s.Hosts)
+	if r.CORS, err = compileCORS(s.CORS); err != nil {
+		return r, err
+	}
 	if s.MaxDuration != "" {
 		if r.MaxDuration, err = maxDuration.parse(s.MaxDuration); err != nil {
 			return r, err
@@ -272,7 +273,7 @@ func compileRoute(s *RouteSpec, from Source) (r Route, err error) {
 			return r, err
 		}
 		r.Upstream.Weight = 1
-		r.Cluster = RouteCluster(s.Dialect)
+		r.Cluster = RouteCluster(s.Dialect, r.Hosts...)
 	}
 	return r, nil
 }

@@ -38,6 +38,12 @@ func (s *source) value(v reflect.Value, n ast.Node, path string) {
 			s.at[path+".from"] = start(n)
 			return
 		}
+	case *RatesSpec:
+		if _, list := n.(*ast.SequenceNode); !list && !isNull(n) {
+			*target = make(RatesSpec, 1)
+			s.value(reflect.ValueOf(*target).Index(0), n, path)
+			return
+		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer:

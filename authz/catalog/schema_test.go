@@ -104,9 +104,9 @@ func TestSchema(t *testing.T) {
 // document explains them.
 func TestSchemaUnits(t *testing.T) {
 	root := readSchema(t)
-	rates := root.Defs["model"].Properties["rates"].Properties
-	if len(rates) != len(Units()) {
-		t.Errorf("the schema has %d units, Units %d", len(rates), len(Units()))
+	rates := root.Defs["rates"].Properties
+	if len(rates) != len(Units())+1 || rates[rateFrom] == nil {
+		t.Errorf("the schema has %d units and %s, Units %d", len(rates), rateFrom, len(Units()))
 	}
 	doc, err := os.ReadFile("../../docs/catalog.md")
 	if err != nil {

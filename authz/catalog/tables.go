@@ -5,10 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/govalues/decimal"
-
 	"tollgate/authz/dialect"
 	"tollgate/authz/key"
+	"tollgate/authz/money"
 )
 
 // Tables is a catalog as decisions use it: looked up by id, references
@@ -33,11 +32,12 @@ type Workspace struct {
 	Suspended   bool
 	Format      key.Format
 	KeyDefaults KeyDefaults
-	Multiplier  decimal.Decimal // of the list price: its own or its plan's
+	Multiplier  money.Amount // of the list price: its own or its plan's
 	Users       map[string]*User
 	ExternalID  string
 	Labels      map[string]string
 	Generation  string
+	Credit      *Credit        // nil: it is not prepaid
 	Spec        *WorkspaceSpec // as it was declared
 
 	own []*Model // models that not every workspace sees, by id
@@ -64,7 +64,7 @@ type Plan struct {
 	PerUser      key.Limits
 	PerWorkspace key.Limits
 	Budget       *Budget // nil: none
-	Multiplier   decimal.Decimal
+	Multiplier   money.Amount
 	Models       []string // as key.MatchModel; nil: all
 	Resources    map[string]int64
 
@@ -75,12 +75,6 @@ type Plan struct {
 type modelLimits struct {
 	prefix, pattern string
 	limits          key.Limits
-}
-
-// Budget is what a workspace may spend in a period, in USD.
-type Budget struct {
-	Period Period
-	Amount decimal.Decimal
 }
 
 // Model is a model and where it is served.
@@ -96,7 +90,7 @@ type Model struct {
 	HealthCheck   *HealthCheck // nil: none
 	UpstreamModel string       // the name that the upstream knows
 	Credential    *Credential  // nil: none
-	Rates         map[string]decimal.Decimal
+	Rates         []RateCard   // list prices, by the time from which they hold: see RatesAt
 }
 
 // Upstream is a place to send requests to.
@@ -118,8 +112,12 @@ type HealthCheck struct {
 // Route opens the paths of a dialect.
 type Route struct {
 	Dialect  *dialect.Dialect
+	Hosts    []string  // in lower case; nil: all. See Serves
+	CORS     *CORS     // nil: no other origin may call it from a browser
 	Upstream *Upstream // for paths that name no model; nil: none
-	Cluster  string    // RouteCluster of the dialect where there is an Upstream
+	Cluster  string    // RouteCluster where there is an Upstream
+	// Model is the id of the model that a request counts as which names none; "": none.
+	Model string
 	// MaxDuration is the longest that a request may take, its answer included.
 	MaxDuration time.Duration
 	// MaxWebSocketDuration is the same for a path that is a WebSocket.
@@ -150,15 +148,26 @@ type Settings struct {
 	Billing     Billing
 }
 
-// Billing says what is billed where the plain case doesn't hold.
-type Billing struct{ Unsettled, Estimated, UpstreamError Charge }
+// Billing says what is billed where the plain case doesn't hold. The zero value is
+// what holds where a catalog doesn't say.
+type Billing struct {
+	ChargeUnsettled bool // the estimate of what nobody told; else nothing
+	FreeEstimated   bool // nothing of tokens that were estimated; else the estimate
+	FreeErrors      bool // nothing where the upstream failed; else what it stated
+}
 
 // ModelCluster is the name of the Envoy cluster with a model's upstreams.
 func ModelCluster(model string) string { return "model:" + model }
 
-// RouteCluster is the name of the Envoy cluster with the upstream of a
-// dialect's route.
-func RouteCluster(dialect string) string { return "route:" + dialect }
+// RouteCluster is the name of the Envoy cluster with the upstream of a dialect's
+// route, of which there may be several for different hosts.
+func RouteCluster(dialect string, hosts ...string) string {
+	name := "route:" + dialect
+	if len(hosts) > 0 {
+		name += "@" + hosts[0]
+	}
+	return name
+}
 
 // User returns a user of a workspace, or nil.
 func (t *Tables) User(workspace, id string) *User {

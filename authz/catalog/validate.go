@@ -39,7 +39,7 @@ func Validate(c *Catalog) error {
 }
 
 // ids are what may be referred to.
-type ids struct{ plans, workspaces map[string]bool }
+type ids struct{ plans, workspaces, models map[string]bool }
 
 func (s *source) validate(c *Catalog) {
 	if c.Version < 0 || c.Version > Version {
@@ -49,7 +49,7 @@ func (s *source) validate(c *Catalog) {
 	s.atMost("users", len(c.Users), maxUsers)
 	s.atMost("plans", len(c.Plans), maxPlans)
 	s.atMost("models", len(c.Models), maxModels)
-	known := ids{make(map[string]bool), make(map[string]bool)}
+	known := ids{make(map[string]bool), make(map[string]bool), make(map[string]bool, len(c.Models))}
 	for i := range c.Plans {
 		p := &c.Plans[i]
 		path := fmt.Sprintf("plans[%d]", i)
@@ -63,11 +63,10 @@ func (s *source) validate(c *Catalog) {
 		s.workspace(path, w, known)
 	}
 	s.users(c.Users, known)
-	models := make(map[string]bool, len(c.Models))
 	for i := range c.Models {
 		m := &c.Models[i]
 		path := fmt.Sprintf("models[%d]", i)
-		s.id(path, m.ID, "model", checkModelID, models)
+		s.id(path, m.ID, "model", checkModelID, known.models)
 		s.model(path, m, known)
 	}
 	s.routes(c.Routes, known)
@@ -185,6 +184,7 @@ func (s *source) workspace(path string, w *WorkspaceSpec, known ids) {
 	s.optional(path+".externalId", w.ExternalID, checkText)
 	s.labels(path+".labels", w.Labels)
 	s.provenance(path, w.Managed, w.Generation)
+	s.credit(path+".credit", w.Credit)
 }
 
 func (s *source) users(users []UserSpec, known ids) {

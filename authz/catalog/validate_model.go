@@ -51,17 +51,7 @@ func (s *source) model(path string, m *ModelSpec, known ids) {
 	s.healthCheck(path+".healthCheck", m)
 	s.optional(path+".upstreamModel", m.UpstreamModel, checkText)
 	s.credential(path+".credential", m.Credential)
-	for unit, rate := range m.Rates {
-		item := member(path+".rates", unit)
-		if units := Units(); !slices.Contains(units, unit) {
-			advice := "it may be " + strings.Join(units, ", ")
-			if name := closest(unit, units); name != "" {
-				advice = fmt.Sprintf("did you mean %q?", name)
-			}
-			s.invalidf(item, "there is no unit %s; %s", quote(unit), advice)
-		}
-		s.required(item, rate, checkDecimal)
-	}
+	s.rates(path+".rates", m.Rates)
 }
 
 func (s *source) healthCheck(path string, m *ModelSpec) {
@@ -109,7 +99,6 @@ func checkFree(name string) error {
 var secretHeaders = []string{"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
 
 func (s *source) routes(routes []RouteSpec, known ids) {
-	seen := make(map[string]bool, len(routes))
 	for i := range routes {
 		r := &routes[i]
 		path := fmt.Sprintf("routes[%d]", i)
@@ -119,11 +108,12 @@ func (s *source) routes(routes []RouteSpec, known ids) {
 			}
 			return fmt.Errorf("there is no dialect %s; it may be %s", quote(name), strings.Join(dialect.Names(), ", "))
 		})
-		if r.Dialect != "" && seen[r.Dialect] {
-			s.invalidf(path+".dialect", "there is another route of this dialect: keep one")
-		}
-		seen[r.Dialect] = true
+		s.hosts(path+".hosts", r)
+		s.cors(path+".cors", r.CORS)
 		s.optional(path+".upstream", r.Upstream, checkURL)
+		if s.reference(path+".model", r.Model, "model", known.models); r.Model != "" && r.Upstream != "" {
+			s.invalidf(path+".model", "says where requests go that name no model, and so does upstream: keep one")
+		}
 		s.optional(path+".maxDuration", r.MaxDuration, maxDuration.check)
 		s.optional(path+".maxWebSocketDuration", r.MaxWebSocketDuration, maxDuration.check)
 		s.optional(path+".maxBody", r.MaxBody, func(text string) error {
@@ -134,6 +124,7 @@ func (s *source) routes(routes []RouteSpec, known ids) {
 		s.observe(path+".observe", r, known)
 		oneOf(s, path+".settlement", r.Settlement, SettledByEnvoy, Unsettled)
 	}
+	s.apart(routes)
 }
 
 // observe checks that what a route in observe mode lets through has an owner.

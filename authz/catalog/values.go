@@ -17,7 +17,7 @@ const (
 	maxID        = 128       // bytes of a user's id
 	maxText      = 256       // bytes of an external id, a label's value, a name, a pattern
 	maxLabelName = 64        // bytes
-	maxDigits    = 18        // of a decimal: what is exact in govalues/decimal, with room
+	maxDigits    = 18        // of a decimal that a person writes
 	maxWeight    = 10_000    // of an upstream
 	maxLimit     = 1 << 50   // per minute
 	minBody      = 1 << 10   // bytes
