@@ -3,7 +3,7 @@ package authz
 import "sync"
 
 // MaxAbandoned is how many admissions a Settler remembers that it closed as
-// Unknown, the newest: some 8 MiB. The truth about an older one comes too late
+// Unknown, the newest: some 12 MiB. The truth about an older one comes too late
 // and is dropped, as that about one which was settled is.
 const MaxAbandoned = 1 << 16
 
@@ -14,15 +14,20 @@ type abandoned struct {
 	// order has the ids as they came, those that were removed included; next is
 	// the oldest once there are MaxAbandoned. Both maps and slices are guarded
 	// by mu.
-	known map[string]int // id → its place in order
+	known map[string]abandonedAs // by id
 	order []string
 	next  int
 }
 
-// add notes an id. mu is held.
-func (s *abandoned) add(id string) {
+type abandonedAs struct {
+	place   int // in order
+	charged Charge
+}
+
+// add notes an id, and what it was charged. mu is held.
+func (s *abandoned) add(id string, charged Charge) {
 	if s.known == nil {
-		s.known = map[string]int{}
+		s.known = map[string]abandonedAs{}
 	}
 	if _, ok := s.known[id]; ok {
 		return
@@ -33,17 +38,17 @@ func (s *abandoned) add(id string) {
 	} else {
 		at = s.next
 		s.next = (s.next + 1) % MaxAbandoned
-		if old := s.order[at]; s.known[old] == at {
-			delete(s.known, old)
+		if old, ok := s.known[s.order[at]]; ok && old.place == at {
+			delete(s.known, s.order[at])
 		}
 		s.order[at] = id
 	}
-	s.known[id] = at
+	s.known[id] = abandonedAs{at, charged}
 }
 
-// remove reports whether an id was there. mu is held.
-func (s *abandoned) remove(id string) bool {
-	_, ok := s.known[id]
+// remove reports whether an id was there, and with what. mu is held.
+func (s *abandoned) remove(id string) (charged Charge, ok bool) {
+	is, ok := s.known[id]
 	delete(s.known, id)
-	return ok
+	return is.charged, ok
 }

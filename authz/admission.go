@@ -3,7 +3,9 @@ package authz
 import (
 	"time"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/limit"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
@@ -31,7 +33,21 @@ type Admission struct {
 	TraceParent    string
 	Stream         bool
 	Capped         bool // the request names a maximum of output tokens
-	RatesVersion   uint64
+	// Path is the dialect's path that the request took, as dialect.Path.Name has
+	// it; "" in one of version 1. dialect.PathOf finds it again.
+	Path string
+	// Choices is how many answers the request wants.
+	Choices int64
+
+	// What it will be billed by, as it was when the request began: the list prices
+	// of its model (from the tables of RatesVersion, in force since RatesFrom; zero:
+	// ever), what they are multiplied by for this workspace, and what is billed
+	// where the usage isn't known for sure. Rates must not be changed.
+	Rates        []Rate
+	RatesVersion uint64
+	RatesFrom    time.Time
+	Multiplier   money.Amount
+	Billing      catalog.Billing
 
 	Start    time.Time // microseconds, UTC
 	Deadline time.Time // when the sweep may close it: the route's maxDuration + 2 min
@@ -50,7 +66,21 @@ type Admission struct {
 	// ModelLimit is the pattern of the plan's perModel limit that was counted,
 	// "" if none.
 	ModelLimit string
+	// Held is the cost that budgets and credit hold for it.
+	Held money.Amount
+	// Creating is the id of the object that the request names and that a success
+	// makes, or removes where its path counts one less; "": none, or the answer
+	// says it.
+	Creating string
+	// Counting is the plan's counted resource that a success changes; "": none.
+	Counting string
+	// Generation tells the workspace from others of the same id, for what a success
+	// binds to it or counts; "" where it does neither.
+	Generation string
 }
+
+// Rate is the list price of one unit.
+type Rate = catalog.Rate
 
 // demands names the counters that the admission holds, without their limits, in
 // the order of their scopes. It appends to d.

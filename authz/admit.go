@@ -2,23 +2,25 @@ package authz
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"tollgate/authz/dialect"
 	"tollgate/authz/key"
 	"tollgate/authz/limit"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
 // admit reserves, writes the admission down and fills in the decision: the last
 // step, after which the request goes on. A request that is refused here has used
 // up nothing. An explanation ends where something would be taken.
-func (c *check) admit() bool {
+func (c *check) admit(ctx context.Context) bool {
 	a := c.admission()
+	c.noteEffects(a)
 	var scratch [limit.Scopes]limit.Demand
 	demands := c.limits(scratch[:0], a)
 	tokens, ok := c.reservation(a, demands)
@@ -31,22 +33,30 @@ func (c *check) admit() bool {
 	} else {
 		c.Limits.Reserve(c.now, demands, tokens, &v)
 	}
-	c.d.ResponseHeaders = appendLimits(c.d.ResponseHeaders, &v)
+	c.d.ResponseHeaders = c.call.Dialect.AppendLimits(c.d.ResponseHeaders, c.now, dialect.Standing(v.Requests), dialect.Standing(v.Tokens))
 	if v.Reason != reason.None {
 		c.why.RetryAfter = v.Wait
 		c.why.Detail = limitSentence(&v)
 		return c.refuse(v.Reason)
 	}
 	if c.question != nil {
-		return true
+		return c.spend(a) && c.reserveResource(ctx, a)
 	}
 	a.Reserved = limit.Grant{At: a.Start, Tokens: tokens, Counted: v.Counted}
-
-	var buf [512]byte
-	written := a.AppendBinary(buf[:0])
-	if err := c.Ledger.Admit(a, written); err != nil {
+	if !c.spend(a) {
 		c.Limits.Settle(c.now, demands, a.Reserved, -1)
 		c.d.ResponseHeaders = nil
+		return false
+	}
+	if !c.reserveResource(ctx, a) || !c.stillIdentified(ctx) {
+		c.giveBack(ctx, a, demands)
+		return false
+	}
+
+	var buf [768]byte
+	written := a.AppendBinary(buf[:0])
+	if err := c.Ledger.Admit(a, written); err != nil {
+		c.giveBack(ctx, a, demands)
 		return c.refuse(reason.Unavailable)
 	}
 	if c.Used != nil && a.Key != "" {
@@ -59,18 +69,30 @@ func (c *check) admit() bool {
 	return true
 }
 
+// giveBack ends all that was reserved for an admission that comes to nothing.
+func (c *check) giveBack(ctx context.Context, a *Admission, demands []limit.Demand) {
+	c.Limits.Settle(c.now, demands, a.Reserved, -1)
+	c.Budgets.Settle(c.now, a, money.Amount{})
+	c.freeResource(ctx, a)
+	c.d.ResponseHeaders = nil
+}
+
 // admission is what is known of it before anything is reserved.
 func (c *check) admission() *Admission {
 	start := c.now.UTC().Truncate(time.Microsecond)
 	a := &Admission{
 		ID: c.id, Replica: c.Replica, Workspace: c.workspace.ID, Key: c.record.ID, User: c.record.User,
 		ExternalID: c.workspace.ExternalID, Labels: c.labels(), Tags: c.tags(),
-		Dialect: c.call.Dialect.Name, Stream: c.call.Stream, RatesVersion: c.tables.Version,
+		Dialect: c.call.Dialect.Name, Path: c.call.Path.Name(), Stream: c.call.Stream, Choices: c.call.Choices,
+		RatesVersion: c.tables.Version, Multiplier: c.workspace.Multiplier, Billing: c.tables.Settings.Billing,
 		Start: start, Deadline: start.Add(c.route.Duration(c.call.Path) + sweepGrace),
 		PromptBytes: c.call.PromptBytes, Observed: c.d.Observed,
 	}
 	if c.model != nil {
 		a.Model = c.model.ID
+		if card := c.model.RatesAt(start); card != nil {
+			a.Rates, a.RatesFrom = card.Rates, card.From
+		}
 	}
 	for i := range c.req.Headers {
 		switch h := &c.req.Headers[i]; h.Name {
@@ -184,9 +206,10 @@ func own(own, plan key.Limits) key.Limits {
 // what answers of this model usually have; that is our guess and not the
 // caller's wish, so it is cut to what the tightest limit could ever give rather
 // than refused for ever. ok is false where what the caller asked for is more
-// than a whole limit. A WebSocket is accounted by time and reserves no tokens.
+// than a whole limit. A WebSocket, accounted by time, and what is free of tokens
+// reserve none.
 func (c *check) reservation(a *Admission, demands []limit.Demand) (tokens int64, ok bool) {
-	if c.call.Path.WebSocket {
+	if c.call.Path.WebSocket || c.call.Path.Free {
 		return 0, true
 	}
 	tightest := int64(0)
@@ -241,33 +264,13 @@ func limitSentence(v *limit.Verdict) string {
 	return fmt.Sprintf("The %s's limit of %d %s is reached. Try again in %s.", v.Scope, v.Limit, what, v.Wait.Round(time.Millisecond))
 }
 
-// appendLimits tells the caller where it stands, as OpenAI's headers do: reset is
-// the time until all of the limit is there again, such as 12ms or 6m0s.
-func appendLimits(h []dialect.Header, v *limit.Verdict) []dialect.Header {
-	for _, kind := range [...]struct {
-		limit, remaining, reset string
-		state                   *limit.State
-	}{
-		{"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", &v.Requests},
-		{"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", &v.Tokens},
-	} {
-		if kind.state.Limit == 0 {
-			continue
-		}
-		h = append(h,
-			dialect.Header{Name: kind.limit, Value: strconv.FormatInt(kind.state.Limit, 10)},
-			dialect.Header{Name: kind.remaining, Value: strconv.FormatInt(kind.state.Remaining, 10)},
-			dialect.Header{Name: kind.reset, Value: kind.state.Reset.Round(time.Millisecond).String()})
-	}
-	return h
-}
-
 // credentialHeaders are what a caller's credential may stand in: it never goes on.
 var credentialHeaders = []string{"authorization", "x-api-key", "api-key"}
 
 // forward says where the request goes and what the upstream is told.
 func (c *check) forward(a *Admission) {
 	d := c.d
+	d.Watch = c.call.Path.Watched()
 	d.RemoveHeaders = credentialHeaders
 	d.SetHeaders = append(make([]dialect.Header, 0, 8),
 		dialect.Header{Name: "x-tollgate-request-id", Value: a.ID},
@@ -284,10 +287,8 @@ func (c *check) forward(a *Admission) {
 		d.Cluster = c.model.Cluster
 		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: c.tables.Settings.ModelHeader, Value: a.Model})
 		if name := c.model.UpstreamModel; name != c.model.ID {
-			switch at, text, ok := c.call.Rename(name); {
-			case ok && c.call.Path.ModelIn == dialect.ModelInQuery:
-				d.Path = c.req.Path[:at.Start] + text + c.req.Path[at.End:]
-			case ok:
+			d.Path = c.call.Retarget(c.req.Path, name)
+			if at, text, ok := c.call.Rename(name); ok {
 				d.Edits = append(d.Edits, Edit{Span: at, Text: text})
 			}
 		}
@@ -307,5 +308,5 @@ func (c *check) forward(a *Admission) {
 		d.Strip = true
 	}
 	slices.SortFunc(d.Edits, func(a, b Edit) int { return a.Span.Start - b.Span.Start })
-	d.ResponseHeaders = append(d.ResponseHeaders, dialect.Header{Name: "x-request-id", Value: a.ID})
+	d.ResponseHeaders = c.call.Dialect.AppendID(d.ResponseHeaders, a.ID)
 }

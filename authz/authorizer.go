@@ -7,6 +7,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -25,7 +26,7 @@ type Keys interface {
 	Lookup(ctx context.Context, d key.Digest) (*key.Record, error)
 }
 
-// Authorizer answers checks. All fields but Used are needed. It is safe for
+// Authorizer answers checks. All fields but Budgets, Objects, Resources and Used are needed. It is safe for
 // concurrent use; no lock of its own is shared by all keys.
 type Authorizer struct {
 	Replica string
@@ -37,6 +38,12 @@ type Authorizer struct {
 	Ledger    Ledger
 	Sealer    *Sealer
 	Estimator *Estimator
+	// Budgets are the Settler's too. nil: who has a budget is refused.
+	Budgets *Budgets
+	// Objects and Resources are asked only about requests that name an object, or
+	// make one that the plan caps. nil: those are refused.
+	Objects   Objects
+	Resources Resources
 	// Current reports whether the tables can't be out of date. It must not block.
 	// nil: they never are, on a replica that makes all changes itself.
 	Current func() bool
@@ -63,6 +70,7 @@ type check struct {
 	user      *catalog.User
 	model     *catalog.Model
 	id        string
+	holds     bool // a place of a counted resource
 
 	why dialect.Refusal // set by the step that refused
 	// question is what an explanation is asked for: then the limits are only
@@ -75,8 +83,9 @@ type check struct {
 const sweepGrace = 2 * time.Minute
 
 // Check decides about a request and fills in d, whatever was in it before. It
-// waits only for a key that isn't in memory, and in that for ctx. The steps, and
-// so which of several reasons is given, are in the order that the README states.
+// waits only for a key that isn't in memory, and for what the store knows of objects
+// and capped resources, and in that for ctx. The steps, and so which of several
+// reasons is given, are in the order that the README states.
 func (a *Authorizer) Check(ctx context.Context, now time.Time, req *dialect.Request, d *Decision) {
 	*d = Decision{HeadersOnly: req.HeadersOnly}
 	c := check{Authorizer: a, now: now, req: req, d: d, tables: a.Tables(), id: a.NewID()}
@@ -95,15 +104,7 @@ func (c *check) decide(ctx context.Context) bool {
 	if !c.findRoute() {
 		return false
 	}
-	identified := c.findKey(ctx) && c.checkState()
-	if !identified && c.observe() {
-		// Nobody asked for a key's sake whether what is known here still holds.
-		if c.Current != nil && !c.Current() {
-			return c.refuse(reason.Unavailable)
-		}
-		identified = c.checkState()
-	}
-	if !identified || !c.checkAction() {
+	if !c.identify(ctx) {
 		return false
 	}
 	switch {
@@ -112,14 +113,27 @@ func (c *check) decide(ctx context.Context) bool {
 	case c.call.Answer == dialect.AnswerModels:
 		c.answerModels()
 		return true
-	case !c.readCall() || !c.findModel():
+	case !c.readCall() || !c.findObjects(ctx) || !c.findModel():
 		return false
 	case c.call.Answer == dialect.AnswerModel:
 		response := c.call.Dialect.ModelAnswer(dialect.Model{ID: c.model.ID}, c.id)
 		c.d.Response = &response
 		return true
 	}
-	return c.admit()
+	return c.admit(ctx)
+}
+
+// identify finds who asks, and that they may do what they ask for.
+func (c *check) identify(ctx context.Context) bool {
+	identified := c.findKey(ctx) && c.checkState()
+	if !identified && c.observe() {
+		// Nobody asked for a key's sake whether what is known here still holds.
+		if c.Current != nil && !c.Current() {
+			return c.refuse(reason.Unavailable)
+		}
+		identified = c.checkState()
+	}
+	return identified && c.checkAction()
 }
 
 // refuse is how a step ends the check.
@@ -127,35 +141,6 @@ func (c *check) refuse(r reason.Reason) bool {
 	c.why.Reason = r
 	return r == reason.None
 }
-
-func (c *check) findRoute() bool {
-	path, query := dialect.SplitPath(c.req.Path)
-	for i := range c.tables.Routes {
-		route := &c.tables.Routes[i]
-		if route.Dialect.Route(&c.call, c.req.Method, path) {
-			c.route = route
-			c.d.Dialect = route.Dialect.Name
-			if c.call.Answer == dialect.AnswerManaged {
-				c.why.Detail = managedElsewhere
-				return c.refuse(reason.RouteUnknown)
-			}
-			c.why.Reason, c.why.Detail = dialect.CheckQuery(query)
-			return c.why.Reason == reason.None
-		}
-	}
-	for i := range c.tables.Routes {
-		if d := c.tables.Routes[i].Dialect; d.Has(path) {
-			c.call.Dialect, c.d.Dialect = d, d.Name // it says so in its own way
-			break
-		}
-	}
-	return c.refuse(reason.RouteUnknown)
-}
-
-// managedElsewhere is for whoever runs a proxy that is not configured for Tollgate:
-// one that is makes no Check of such a request.
-const managedElsewhere = "This path is Tollgate's own, and the proxy asked for a check instead of sending the request there. " +
-	"Whoever runs the proxy: use the configuration that tollgate envoy bootstrap prints, or let callers use the management API."
 
 // defaultFormat is what most keys look like. Its checksum makes guesses and typos
 // cost nothing; its first letters belong to it (a catalog can't have them in
@@ -282,10 +267,13 @@ func (c *check) readCall() bool {
 }
 
 func (c *check) findModel() bool {
-	if c.call.Path.ModelIn == dialect.ModelNone {
+	if c.call.Model == "" { // the request names none, nor does what it mentions
+		c.call.Model = c.route.Model
+	}
+	if c.call.Model == "" {
 		return true
 	}
-	c.why.Model, c.why.Param = c.call.Model, "model"
+	c.why.Model, c.why.Param = c.call.Model, cmp.Or(c.call.Path.ModelField, "model")
 	c.model = c.tables.Model(c.call.Model, c.workspace.ID)
 	switch {
 	case c.model == nil:

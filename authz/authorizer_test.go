@@ -478,7 +478,7 @@ func TestManagedPathsAreNotChecked(t *testing.T) {
 	a.Tables = func() *catalog.Tables { return tables }
 	for path, style := range map[string]string{
 		"/api/v1/auth/me": `{"statusCode":404,`, "/api/v1/api-keys?limit=1": `{"statusCode":404,`, "/api/v1": `{"statusCode":404,`,
-		"/api/v1/minds": `{"statusCode":404,`, "/api/v1x": `{"error":`, "/api": `{"error":`, "/v1/nothing": `{"error":`,
+		"/api/v1/people": `{"statusCode":404,`, "/api/v1x": `{"error":`, "/api": `{"error":`, "/v1/nothing": `{"error":`,
 	} {
 		req := &dialect.Request{Method: "GET", Path: path, Headers: []dialect.Header{{Name: "authorization", Value: "Bearer good"}}}
 		var d Decision

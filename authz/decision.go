@@ -45,6 +45,9 @@ type Decision struct {
 	// Strip asks that the usage chunk which an edit made the upstream send is
 	// taken out of the stream again.
 	Strip bool
+	// Watch are the members of the answer that the settlement is to be told of: see
+	// dialect.Path.Watched. It is not changed.
+	Watch []string
 
 	// ForLabels: the dialect's name and whether this was a headers-only look,
 	// for metrics and logs.

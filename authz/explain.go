@@ -48,6 +48,9 @@ type Explanation struct {
 	Key, Workspace, User, Plan string
 	// Limits are where each limit stands that binds the request, without it.
 	Limits []Standing
+	// Budgets are where each budget stands that binds the request, without it; none
+	// where that is not known.
+	Budgets []BudgetStanding
 }
 
 // Standing is where the limits of one scope stand. A State whose Limit is 0 is
@@ -78,6 +81,7 @@ func (a *Authorizer) Explain(ctx context.Context, now time.Time, q *Question) *E
 	if c.workspace != nil {
 		e.Plan = c.workspace.Plan.ID
 		e.Limits = c.standings()
+		e.Budgets = c.budgetStandings()
 	}
 	return e
 }
@@ -112,14 +116,17 @@ func someSecret(r *key.Record, now time.Time) key.Digest {
 // request is the shortest request that fits the question.
 func (q *Question) request(t *catalog.Tables) *dialect.Request {
 	req := &dialect.Request{Method: q.Method, Path: q.Path}
-	path := q.find(t)
+	route, path := q.find(t)
 	if q.Secret != "" {
 		req.Headers = append(req.Headers, dialect.Header{Name: "authorization", Value: "Bearer " + q.Secret})
 	}
 	if path == nil {
 		return req // which no route has
 	}
-	req.Method = path.Method
+	req.Method, req.Host = path.Method, route.SomeHost()
+	if path.Header != "" {
+		req.Headers = append(req.Headers, dialect.Header{Name: path.Header})
+	}
 	if q.Path == "" {
 		req.Path = fill(path.Pattern, q.Model)
 	}
@@ -130,11 +137,12 @@ func (q *Question) request(t *catalog.Tables) *dialect.Request {
 	return req
 }
 
-// find is the path that the question is about, nil where there is none.
-func (q *Question) find(t *catalog.Tables) *dialect.Path {
-	var fallback *dialect.Path
+// find is the path that the question is about, and the route that has it; nil where
+// there is none.
+func (q *Question) find(t *catalog.Tables) (route *catalog.Route, path *dialect.Path) {
 	for i := range t.Routes {
-		d := t.Routes[i].Dialect
+		r := &t.Routes[i]
+		d := r.Dialect
 		for j := range d.Paths {
 			p := &d.Paths[j]
 			if q.Method != "" && q.Method != p.Method {
@@ -142,7 +150,7 @@ func (q *Question) find(t *catalog.Tables) *dialect.Path {
 			}
 			if q.Path != "" {
 				if found, _, ok := d.Match(p.Method, q.Path); ok {
-					return found
+					return r, found
 				}
 				continue
 			}
@@ -150,20 +158,20 @@ func (q *Question) find(t *catalog.Tables) *dialect.Path {
 				continue
 			}
 			if (p.ModelIn == dialect.ModelNone) == (q.Model == "") {
-				return p
+				return r, p
 			}
-			if fallback == nil {
-				fallback = p
+			if path == nil {
+				route, path = r, p
 			}
 		}
 	}
-	return fallback
+	return route, path
 }
 
 // name makes the request name the question's model where its path has it.
 func (q *Question) name(req *dialect.Request, p *dialect.Path) {
 	const boundary = "explain"
-	switch p.ModelIn {
+	switch p.BodyIn() {
 	case dialect.ModelInJSON:
 		req.Body = []byte("{}")
 		if q.Model != "" {
@@ -176,11 +184,29 @@ func (q *Question) name(req *dialect.Request, p *dialect.Path) {
 		if q.Model == "" {
 			field = "none" // a form has a field
 		}
-		req.Body = []byte("--" + boundary + "\r\nContent-Disposition: form-data; name=\"" + field + "\"\r\n\r\n" +
-			q.Model + "\r\n--" + boundary + "--\r\n")
+		part := func(name, value string) {
+			req.Body = append(req.Body, "--"+boundary+"\r\nContent-Disposition: form-data; name=\""+name+"\"\r\n\r\n"+value+"\r\n"...)
+		}
+		part(field, q.Model)
+		for i := range p.Must {
+			part(p.Must[i].Field, p.Must[i].Values[0])
+		}
+		req.Body = append(req.Body, "--"+boundary+"--\r\n"...)
+	case dialect.ModelInURLForm:
+		req.Headers = append(req.Headers, dialect.Header{Name: "content-type", Value: "application/x-www-form-urlencoded"})
+		form := url.Values{p.ModelField: {q.Model}}
+		for i := range p.Must {
+			form.Set(p.Must[i].Field, p.Must[i].Values[0])
+		}
+		req.Body = []byte(form.Encode())
 	case dialect.ModelInQuery:
 		if q.Model != "" {
 			req.Path += "?" + url.Values{p.ModelField: {q.Model}}.Encode()
+		}
+	}
+	for i := range p.Mentions { // of which nobody asks whose they are
+		if m := &p.Mentions[i]; m.In == dialect.ModelInQuery {
+			req.Path += "?" + m.Field + "=0"
 		}
 	}
 	if req.Body == nil && req.Method != http.MethodGet {

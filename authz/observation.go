@@ -7,11 +7,17 @@ import (
 	"time"
 )
 
-// An observation's written form, version 1, is one version byte and then its
+// An observation's written form, version 2, is one version byte and then its
 // fields in the order of AppendBinary: strings as a length and bytes, integers
-// and durations (nanoseconds) as signed varints. It stands in the journal of a
-// replica that was told of another one's admission, and goes to that one.
-const observationVersion = 1
+// and durations (nanoseconds) as signed varints, labels as their number and the
+// strings. It stands in the journal of a replica that was told of another one's
+// admission, and goes to that one. Version 1 has no Told; it is what is written
+// where there is nothing told, so that a replica of the release before, while
+// one after the other is replaced, reads most of them.
+const (
+	observationVersion       = 2
+	observationVersionUntold = 1
+)
 
 // Flags of the written form.
 const (
@@ -23,7 +29,11 @@ const (
 
 // AppendBinary appends the observation's written form. It never fails.
 func (o *Observation) AppendBinary(b []byte) []byte {
-	b = append(b, observationVersion)
+	version := byte(observationVersion)
+	if len(o.Told) == 0 {
+		version = observationVersionUntold
+	}
+	b = append(b, version)
 	for _, s := range [...]string{o.Flags, o.Details, o.Upstream} {
 		b = appendString(b, s)
 	}
@@ -37,7 +47,10 @@ func (o *Observation) AppendBinary(b []byte) []byte {
 	} {
 		b = binary.AppendVarint(b, n)
 	}
-	return b
+	if version == observationVersionUntold {
+		return b
+	}
+	return appendLabels(b, o.Told)
 }
 
 func seenFlag(set bool, flag int64) int64 {
@@ -50,8 +63,9 @@ func seenFlag(set bool, flag int64) int64 {
 // ParseObservation reads what AppendBinary wrote. Any other input is an error.
 func ParseObservation(data []byte) (Observation, error) {
 	r := reader{data: data}
-	if v := r.byte(); r.err == nil && v != observationVersion {
-		return Observation{}, fmt.Errorf("an observation of version %d: this Tollgate reads version %d", v, observationVersion)
+	version := r.byte()
+	if r.err == nil && version != observationVersion && version != observationVersionUntold {
+		return Observation{}, fmt.Errorf("an observation of version %d: this Tollgate reads versions %d and %d", version, observationVersionUntold, observationVersion)
 	}
 	var o Observation
 	for _, s := range [...]*string{&o.Flags, &o.Details, &o.Upstream} {
@@ -68,6 +82,9 @@ func ParseObservation(data []byte) (Observation, error) {
 		&o.Events, &o.Bytes,
 	} {
 		*n = r.int()
+	}
+	if version != observationVersionUntold {
+		o.Told = r.labels()
 	}
 	if r.err == nil && len(r.data) > 0 {
 		r.err = errors.New("bytes left over")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
 	"tollgate/authz/limit"
 )
 
@@ -26,19 +27,20 @@ type Ledger interface {
 	// settled, in u.Superseded.
 	Close(u *Usage) (bool, error)
 	// Adjust writes down, durably, what became of an admission that was closed
-	// as Unknown. It is called once for an admission, and again only after an
-	// error.
+	// as Unknown; u.Before is what that was charged. It is called once for an
+	// admission, and again only after an error.
 	Adjust(u *Usage) error
 }
 
-// Settler closes admissions with what became of them. All fields but Foreign and
-// Dropped are needed. It is safe for concurrent use.
+// Settler closes admissions with what became of them. All fields but Budgets,
+// Foreign and Dropped are needed. It is safe for concurrent use.
 type Settler struct {
 	Replica   string
 	Sealer    *Sealer
 	Ledger    Ledger
 	Limits    limit.Limiter
 	Estimator *Estimator
+	Budgets   *Budgets // nil: none are kept
 	// Foreign takes the settlement of another replica's admission: nil means that
 	// it will see to it whatever happens to this process. The admission is its to
 	// keep. nil: such settlements are dropped.
@@ -110,18 +112,19 @@ func (s *Settler) Elsewhere(now time.Time, u *Usage, release func(*Usage) (bool,
 	if open {
 		s.GiveBack(now, u)
 		if u.Measurement == None {
-			s.abandoned.add(u.Admission.ID)
+			s.abandoned.add(u.Admission.ID, u.Charge())
 		}
 	}
 	return nil
 }
 
-// GiveBack ends what the limits hold for an admission, as Restore or a check
+// GiveBack ends what limits and budgets hold for an admission, as Restore or a check
 // took it. Whoever calls it sees to it that this happens once.
 func (s *Settler) GiveBack(now time.Time, u *Usage) {
 	a := u.Admission
 	var scratch [limit.Scopes]limit.Demand
 	s.Limits.Settle(now, a.demands(scratch[:0]), a.Reserved, counted(u))
+	s.Budgets.Settle(now, a, u.Cost)
 }
 
 // TakeBack closes an admission whose request is known to have gone nowhere: all
@@ -138,9 +141,10 @@ func (s *Settler) Abandon(now time.Time, a *Admission) error {
 	// Whoever finds the admission closed by this waits for it to be noted.
 	s.abandoned.mu.Lock()
 	defer s.abandoned.mu.Unlock()
-	first, err := s.close(now, &Usage{Admission: a, Outcome: Unknown, Measurement: None})
+	u := Unsettled(a)
+	first, err := s.close(now, u)
 	if first {
-		s.abandoned.add(a.ID)
+		s.abandoned.add(a.ID, u.Charge())
 	}
 	return err
 }
@@ -162,23 +166,25 @@ func (s *Settler) close(now time.Time, u *Usage) (bool, error) {
 func (s *Settler) adjust(u *Usage) error {
 	s.abandoned.mu.Lock()
 	defer s.abandoned.mu.Unlock()
-	if !s.abandoned.remove(u.Admission.ID) {
+	before, ok := s.abandoned.remove(u.Admission.ID)
+	if !ok {
 		s.drop("closed")
 		return nil
 	}
+	u.Before = before
 	if err := s.Ledger.Adjust(u); err != nil {
-		s.abandoned.add(u.Admission.ID)
+		s.abandoned.add(u.Admission.ID, before)
 		return fmt.Errorf("%w: %w", ErrRetry, err)
 	}
 	return nil
 }
 
 // Remember makes known, after a restart, that an admission was closed as Unknown
-// before it; Forget, that it was adjusted since.
-func (s *Settler) Remember(id string) {
+// before it, and what that was charged; Forget, that it was adjusted since.
+func (s *Settler) Remember(id string, charged Charge) {
 	s.abandoned.mu.Lock()
 	defer s.abandoned.mu.Unlock()
-	s.abandoned.add(id)
+	s.abandoned.add(id, charged)
 }
 
 // Forget is told in Remember.
@@ -209,20 +215,29 @@ func counted(u *Usage) int64 {
 
 // Measure says what became of an admission, from what the proxy saw.
 func Measure(a *Admission, o Observation, e *Estimator) *Usage {
+	return measure(a, dialect.PathOf(a.Dialect, a.Path), &o, e)
+}
+
+// measure is Measure of a request to a path; nil: which it was isn't known.
+func measure(a *Admission, path *dialect.Path, o *Observation, e *Estimator) *Usage {
+	o.state(path)
 	u := &Usage{
 		Admission: a, Status: o.Status, Duration: o.Duration, FirstByte: o.FirstByte,
-		Upstream: o.Upstream, Outcome: outcome(&o),
+		Upstream: o.Upstream, Outcome: outcome(o),
+	}
+	if path != nil && u.Outcome != NotSent && o.refused(path) {
+		u.Refused, u.Outcome = true, UpstreamError
 	}
 	switch {
 	case u.Outcome == NotSent:
 		u.Measurement, u.Upstream = Estimated, ""
 	case o.Reported:
 		u.Measurement, u.Tokens = Reported, o.Tokens
-	case unseen(&o):
+	case unseen(o):
 		// What nobody saw may have been all that was reserved.
 		u.Measurement = Estimated
 		u.Tokens.Input, u.Tokens.Output = a.InputEstimate, a.OutputEstimate
-	case o.Status >= 400 && o.Details != durationOver:
+	case u.Refused, o.Status >= 400 && o.Details != durationOver:
 		// An error in place of an answer, and no usage stated with it: nothing
 		// was used that anybody knows of.
 		u.Measurement = Estimated
@@ -231,8 +246,8 @@ func Measure(a *Admission, o Observation, e *Estimator) *Usage {
 		// answer: the upstream had the prompt.
 		u.Measurement = Estimated
 		u.Tokens.Input = a.InputEstimate
-		if o.Status >= 400 {
-			break // the body was the proxy's own
+		if o.Status >= 400 || path != nil && path.Free {
+			break // the body was the proxy's own, or has no tokens
 		}
 		u.Tokens.Output = e.Streamed(a.Model, o.Events)
 		if o.Events == 0 && a.OutputEstimate > 0 {
@@ -241,6 +256,7 @@ func Measure(a *Admission, o Observation, e *Estimator) *Usage {
 			u.Tokens.Output = min(int64(float64(o.Bytes)*firstTokensPerByte), a.OutputEstimate)
 		}
 	}
+	u.read(path, o)
 	return u
 }
 
@@ -310,6 +326,7 @@ func (s *Settler) Restore(now time.Time, open []*Admission) {
 	for _, a := range open {
 		var scratch [limit.Scopes]limit.Demand
 		s.Limits.Restore(now, a.demands(scratch[:0]), a.Reserved)
+		s.Budgets.Restore(a)
 	}
 }
 

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/limit"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
@@ -78,7 +81,7 @@ func TestMeasure(t *testing.T) {
 			if c.want.Outcome != NotSent {
 				c.seen.Upstream, c.want.Upstream = "u:1", "u:1"
 			}
-			if got := Measure(a, c.seen, new(Estimator)); *got != c.want {
+			if got := Measure(a, c.seen, new(Estimator)); !reflect.DeepEqual(*got, c.want) {
 				t.Errorf("got  %+v\nwant %+v", *got, c.want)
 			}
 		})
@@ -140,7 +143,10 @@ func TestLateTruth(t *testing.T) {
 		Replica: "r1", Sealer: sealer(t, 1, 1), Ledger: l, Limits: limit.NewLocal(now), Estimator: new(Estimator),
 		Dropped: func(string) { dropped++ },
 	}
-	a := &Admission{ID: "a", Replica: "r1", Key: "k", Model: "m", Reserved: limit.Grant{At: now, Tokens: 60}}
+	a := &Admission{
+		ID: "a", Replica: "r1", Key: "k", Model: "m", Reserved: limit.Grant{At: now, Tokens: 60},
+		InputEstimate: 60, Rates: []Rate{{Unit: "input", Price: money.New(1, 0)}}, Multiplier: money.New(5, 1), Billing: catalog.Billing{ChargeUnsettled: true},
+	}
 	written := a.AppendBinary(nil)
 	if err := l.Admit(a, written); err != nil {
 		t.Fatal(err)
@@ -169,12 +175,16 @@ func TestLateTruth(t *testing.T) {
 	if len(l.closed) != 1 || len(l.late) != 1 || l.late[0].Tokens != truth.Tokens || l.late[0].Outcome != Completed {
 		t.Errorf("%d events, adjustments %+v", len(l.closed), l.late)
 	}
+	charged := Charge{List: money.New(60, 6), Cost: money.New(30, 6)}
+	if l.closed[0].Charge() != charged || l.late[0].Before != charged || l.late[0].Cost.String() != "0.0000035" {
+		t.Errorf("charged %+v, then %+v, which turned out to be %s", l.closed[0].Charge(), l.late[0].Before, l.late[0].Cost)
+	}
 
 	// What a process before this one closed or adjusted.
 	b := *a
 	b.ID = "b"
-	s.Remember("b")
-	s.Remember("c")
+	s.Remember("b", charged)
+	s.Remember("c", Charge{})
 	s.Forget("c")
 	for _, id := range []string{"b", "b", "c"} {
 		b.ID = id
@@ -182,7 +192,7 @@ func TestLateTruth(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(l.late) != 2 || l.late[1].Admission.ID != "b" {
+	if len(l.late) != 2 || l.late[1].Admission.ID != "b" || l.late[1].Before != charged {
 		t.Errorf("adjustments after a restart: %+v", l.late)
 	}
 }
@@ -192,7 +202,7 @@ func TestAbandonedIsBounded(t *testing.T) {
 	var s abandoned
 	id := func(n int) string { return fmt.Sprint(n) }
 	for n := range MaxAbandoned + 10 {
-		s.add(id(n))
+		s.add(id(n), Charge{List: money.New(int64(n), 0)})
 		if n%3 == 0 {
 			s.remove(id(n)) // which must not make a newer one go in its place
 		}
@@ -200,8 +210,14 @@ func TestAbandonedIsBounded(t *testing.T) {
 	if len(s.order) != MaxAbandoned || len(s.known) > MaxAbandoned {
 		t.Errorf("%d places, %d known", len(s.order), len(s.known))
 	}
-	if s.remove(id(1)) || !s.remove(id(11)) || s.remove(id(11)) || s.remove(id(12)) || !s.remove(id(MaxAbandoned+9)) {
-		t.Error("not the newest are known, or one is known twice")
+	for n, want := range map[int]bool{1: false, 11: true, 12: false, MaxAbandoned + 9: true} {
+		charged, ok := s.remove(id(n))
+		if ok != want || ok && charged.List.Cmp(money.New(int64(n), 0)) != 0 {
+			t.Errorf("%d: %v, with %v", n, ok, charged)
+		}
+	}
+	if _, ok := s.remove(id(11)); ok {
+		t.Error("one is known twice")
 	}
 }
 
@@ -286,7 +302,7 @@ func TestForeignSettlements(t *testing.T) {
 	if err := s.Settle(t.Context(), now, token, seen); err != nil {
 		t.Error(err)
 	}
-	if len(taken) != 1 || taken[0].a.ID != "a" || taken[0].a.Replica != "r2" || taken[0].o != seen || len(l.closed) != 0 {
+	if len(taken) != 1 || taken[0].a.ID != "a" || taken[0].a.Replica != "r2" || !reflect.DeepEqual(taken[0].o, seen) || len(l.closed) != 0 {
 		t.Errorf("taken %+v, closed %d", taken, len(l.closed))
 	}
 }

@@ -13,17 +13,19 @@ import (
 	"sync"
 	"time"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/limit"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
-// An admission's written form, version 1, is one version byte and then its
-// fields in the order of appendFields: strings as a length and bytes, integers
-// and times (microseconds since 1970) as signed varints. It stands in the
-// journal as it is and, sealed, in the token. A field is added at the end, with
-// a new version; a version is read as long as the one before it is (see
-// docs/design/formats.md).
-const admissionVersion = 1
+// An admission's written form is one version byte and then its fields in the
+// order of AppendBinary: strings as a length and bytes, integers and times
+// (microseconds since 1970) as signed varints, amounts in their packed form. It stands in
+// the journal as it is and, sealed, in the token. A field is added at the end,
+// with a new version; a version is read as long as the one before it is (see
+// docs/design/formats.md). Version 1 knew nothing of money: it ends before Path.
+const admissionVersion = 2
 
 // Flags of the written form.
 const (
@@ -31,12 +33,17 @@ const (
 	flagCapped
 	flagKeyMissing // Observed; these two came later, what doesn't know them leaves them out
 	flagKeyInvalid
+	// Billing; of version 2.
+	flagChargeUnsettled
+	flagFreeEstimated
+	flagFreeErrors
 )
 
 // Bounds of what a parser accepts, far above what a check can write.
 const (
 	maxLabels    = 256
 	maxFieldSize = 1 << 16
+	maxRates     = 64
 )
 
 // ErrToken is what every token that doesn't verify or parse is answered with.
@@ -66,6 +73,8 @@ func (a *Admission) AppendBinary(b []byte) []byte {
 	case reason.KeyInvalid:
 		flags |= flagKeyInvalid
 	}
+	flags |= seenFlag(a.Billing.ChargeUnsettled, flagChargeUnsettled) |
+		seenFlag(a.Billing.FreeEstimated, flagFreeEstimated) | seenFlag(a.Billing.FreeErrors, flagFreeErrors)
 	for _, n := range [...]int64{
 		flags, int64(a.RatesVersion), a.Start.UnixMicro(), a.Deadline.UnixMicro(),
 		a.Reserved.At.UnixMicro(), a.Reserved.Tokens, int64(a.Reserved.Counted),
@@ -73,7 +82,29 @@ func (a *Admission) AppendBinary(b []byte) []byte {
 	} {
 		b = binary.AppendVarint(b, n)
 	}
-	return b
+	return a.appendMoney(b)
+}
+
+// appendMoney appends what version 2 added.
+func (a *Admission) appendMoney(b []byte) []byte {
+	for _, s := range [...]string{a.Path, a.Creating, a.Counting, a.Generation} {
+		b = appendString(b, s)
+	}
+	b = binary.AppendVarint(b, a.Choices)
+	b = binary.AppendVarint(b, microseconds(a.RatesFrom))
+	b = binary.AppendUvarint(b, uint64(len(a.Rates)))
+	for i := range a.Rates {
+		b = a.Rates[i].Price.AppendPacked(appendString(b, a.Rates[i].Unit))
+	}
+	return a.Held.AppendPacked(a.Multiplier.AppendPacked(b))
+}
+
+// microseconds are 0 for the zero time, which is far before 1970.
+func microseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
 }
 
 func appendString(b []byte, s string) []byte {
@@ -91,8 +122,9 @@ func appendLabels(b []byte, labels []Label) []byte {
 // ParseAdmission reads what AppendBinary wrote. Any other input is an error.
 func ParseAdmission(data []byte) (*Admission, error) {
 	r := reader{data: data}
-	if v := r.byte(); r.err == nil && v != admissionVersion {
-		return nil, fmt.Errorf("an admission of version %d: this Tollgate reads version %d", v, admissionVersion)
+	version := r.byte()
+	if r.err == nil && (version == 0 || version > admissionVersion) {
+		return nil, fmt.Errorf("an admission of version %d: this Tollgate reads versions 1 to %d", version, admissionVersion)
 	}
 	a := &Admission{}
 	for _, s := range [...]*string{
@@ -120,6 +152,15 @@ func ParseAdmission(data []byte) (*Admission, error) {
 	a.InputEstimate = r.int()
 	a.OutputEstimate = r.int()
 	a.PromptBytes = r.int()
+	a.Multiplier = money.New(1, 0)
+	if version > 1 {
+		a.Billing = catalog.Billing{
+			ChargeUnsettled: flags&flagChargeUnsettled != 0,
+			FreeEstimated:   flags&flagFreeEstimated != 0,
+			FreeErrors:      flags&flagFreeErrors != 0,
+		}
+		r.money(a)
+	}
 	if r.err == nil && len(r.data) > 0 {
 		r.err = errors.New("bytes left over")
 	}
@@ -129,13 +170,42 @@ func ParseAdmission(data []byte) (*Admission, error) {
 	return a, nil
 }
 
+// money reads what appendMoney wrote.
+func (r *reader) money(a *Admission) {
+	a.Path, a.Creating, a.Counting, a.Generation = r.string(), r.string(), r.string(), r.string()
+	a.Choices = r.int()
+	if at := r.time(); at.UnixMicro() != 0 {
+		a.RatesFrom = at
+	}
+	for range r.uint(maxRates) {
+		if r.err != nil {
+			return
+		}
+		a.Rates = append(a.Rates, Rate{Unit: r.string(), Price: r.amount()})
+	}
+	a.Multiplier, a.Held = r.amount(), r.amount()
+}
+
+func (r *reader) amount() money.Amount {
+	a, rest, ok := money.ParsePacked(r.data)
+	if !ok {
+		r.fail(errAmount)
+		return money.Amount{}
+	}
+	r.data = rest
+	return a
+}
+
 // reader reads fields until the first error, which it keeps.
 type reader struct {
 	data []byte
 	err  error
 }
 
-var errShort = errors.New("it ends too early")
+var (
+	errShort  = errors.New("it ends too early")
+	errAmount = errors.New("an amount of money can't be read")
+)
 
 func (r *reader) fail(err error) {
 	if r.err == nil {

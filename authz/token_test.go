@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -13,7 +14,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/limit"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
@@ -30,7 +33,10 @@ func anyAdmission(t *rapid.T) *Admission {
 		return l
 	})
 	count := rapid.Int64()
-	return &Admission{
+	amount := rapid.Custom(func(t *rapid.T) money.Amount {
+		return money.New(count.Draw(t, "coefficient"), rapid.IntRange(0, 40).Draw(t, "decimals")).MulInt(rapid.Int64Range(0, 9).Draw(t, "times"))
+	})
+	a := &Admission{
 		ID: text.Draw(t, "id"), Replica: text.Draw(t, "replica"), Workspace: text.Draw(t, "workspace"),
 		Key: text.Draw(t, "key"), User: text.Draw(t, "user"), ExternalID: text.Draw(t, "externalId"),
 		Labels: labels.Draw(t, "labels"), Tags: labels.Draw(t, "tags"),
@@ -42,7 +48,18 @@ func anyAdmission(t *rapid.T) *Admission {
 		InputEstimate: count.Draw(t, "in"), OutputEstimate: count.Draw(t, "out"), PromptBytes: count.Draw(t, "bytes"),
 		ModelLimit: text.Draw(t, "pattern"),
 		Observed:   rapid.SampledFrom([]reason.Reason{reason.None, reason.KeyMissing, reason.KeyInvalid}).Draw(t, "observed"),
+
+		Path: text.Draw(t, "path"), Choices: count.Draw(t, "choices"), Multiplier: amount.Draw(t, "multiplier"), Held: amount.Draw(t, "held"),
+		Billing:  catalog.Billing{ChargeUnsettled: rapid.Bool().Draw(t, "unsettled"), FreeEstimated: rapid.Bool().Draw(t, "estimated"), FreeErrors: rapid.Bool().Draw(t, "errors")},
+		Creating: text.Draw(t, "creating"), Counting: text.Draw(t, "counting"), Generation: text.Draw(t, "generation"),
 	}
+	for range rapid.IntRange(0, 4).Draw(t, "rates") {
+		a.Rates = append(a.Rates, Rate{Unit: text.Draw(t, "unit"), Price: amount.Draw(t, "price")})
+	}
+	if rapid.Bool().Draw(t, "dated") {
+		a.RatesFrom = time.UnixMicro(rapid.Int64Range(1, 4e15).Draw(t, "from")).UTC()
+	}
+	return a
 }
 
 func TestAdmissionComesBackAsItWas(t *testing.T) {
@@ -127,7 +144,7 @@ func TestSealerRefusesWeakOrMissingKeys(t *testing.T) {
 // TestFrozenAdmissions reads admissions as earlier versions wrote them. A new
 // version adds a sample; none is ever changed.
 func TestFrozenAdmissions(t *testing.T) {
-	want := &Admission{
+	first := Admission{
 		ID: "0199f0c4-7a00-7000-8000-000000000001", Replica: "r1", Workspace: "demo", Key: "k1", User: "u1",
 		ExternalID: "cust-7", Labels: []Label{{"team", "search"}}, Tags: []Label{{"x-tag", "nightly"}},
 		Model: "meta-llama/Llama-3.1-8B-Instruct", Dialect: "podstack", ClientRequestID: "c1", ProxyRequestID: "8c9f1a52-3f6f-4f0e-9a39-0d5b0c3d2e11",
@@ -135,24 +152,35 @@ func TestFrozenAdmissions(t *testing.T) {
 		Start: time.UnixMicro(1764000000123456).UTC(), Deadline: time.UnixMicro(1764003720123456).UTC(),
 		Reserved:      limit.Grant{At: time.UnixMicro(1764000000123456).UTC(), Tokens: 812, Counted: 5},
 		InputEstimate: 300, OutputEstimate: 512, PromptBytes: 1200, ModelLimit: "meta-llama/*",
+		Multiplier: money.New(1, 0),
 	}
-	text, err := os.ReadFile("testdata/admission.v1.hex")
-	if err != nil {
-		t.Fatal(err)
+	second := first
+	second.Path, second.Choices = "POST /inference/v1/chat/completions", 2
+	second.Rates = []Rate{
+		{Unit: "input", Price: money.New(15, 2)}, {Unit: "cacheReadInput", Price: money.New(75, 3)}, {Unit: "output", Price: money.New(6, 1)},
 	}
-	data, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := ParseAdmission(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(want, got) {
-		t.Errorf("version 1 reads as\n%+v\nwant\n%+v", got, want)
-	}
-	if now := want.AppendBinary(nil); !bytes.Equal(now, data) {
-		t.Errorf("version 1 is written differently now:\n%x", now)
+	second.RatesFrom, second.Multiplier = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), money.New(4, 1)
+	second.Billing = catalog.Billing{ChargeUnsettled: true, FreeErrors: true}
+	second.Held, second.Creating, second.Counting, second.Generation = money.New(352, 6), "voice-1", "minds", "0199f0c4-7a00-7000-8000-0000000000aa"
+	for version, want := range map[int]*Admission{1: &first, admissionVersion: &second} {
+		text, err := os.ReadFile(fmt.Sprintf("testdata/admission.v%d.hex", version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := hex.DecodeString(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ParseAdmission(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(want, got) {
+			t.Errorf("version %d reads as\n%+v\nwant\n%+v", version, got, want)
+		}
+		if now := want.AppendBinary(nil); version == admissionVersion && !bytes.Equal(now, data) {
+			t.Errorf("version %d is written differently now:\n%x", version, now)
+		}
 	}
 }
 
@@ -160,6 +188,7 @@ func FuzzParseAdmission(f *testing.F) {
 	f.Add((&Admission{ID: "a", Labels: []Label{{"n", "v"}}}).AppendBinary(nil))
 	f.Add([]byte{admissionVersion})
 	f.Add([]byte{admissionVersion + 1, 0})
+	f.Add((&Admission{Rates: []Rate{{Unit: "input", Price: money.New(15, 2)}}, Held: money.New(-1, 30)}).AppendBinary(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := ParseAdmission(data)
 		if err != nil {

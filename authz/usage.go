@@ -1,6 +1,10 @@
 package authz
 
-import "time"
+import (
+	"time"
+
+	"tollgate/authz/money"
+)
 
 // Outcome is how an admitted request ended.
 type Outcome string
@@ -30,6 +34,12 @@ type Tokens struct {
 	Input, CacheRead, CacheCreation, Output, Reasoning int64
 }
 
+// Quantity is how much of a unit was used.
+type Quantity struct {
+	Unit  string // as a rate has it: request, second, character, image, video, song
+	Milli int64  // thousandths
+}
+
 // Observation is what the proxy saw of a request by the time its stream was
 // done.
 type Observation struct {
@@ -46,6 +56,10 @@ type Observation struct {
 	// its end was seen.
 	Events, Bytes int64
 	Complete      bool
+	// Told are the members of the answer that its path names (see
+	// dialect.Path.Watched) and that it stated, as text: at most 8, each value of
+	// at most 256 bytes.
+	Told []Label
 
 	// Untold says that the proxy did not tell how the stream went: Status,
 	// Flags, Duration, FirstByte and Upstream are not known.
@@ -62,9 +76,25 @@ type Usage struct {
 	Measurement Measurement
 	Status      int
 	Tokens      Tokens
+	Units       []Quantity // what else it is charged by, see dialect.Unit
 	Duration    time.Duration
 	FirstByte   time.Duration
 	Upstream    string
+
+	// ListCost is what it costs by the rates, Cost what the workspace is billed:
+	// ListCost times the admission's multiplier. In USD, exact.
+	ListCost, Cost money.Amount
+	// EstimatedCost is what Cost would be if what was estimated counted in full,
+	// whatever the billing policy makes of it; 0 where nothing was estimated.
+	EstimatedCost money.Amount
+	// Before is what the admission was charged when it was closed as Unknown, for
+	// Ledger.Adjust.
+	Before Charge
+
+	// Refused: the answer says that it is an error, whatever its status.
+	Refused bool
+	// Object is the id of the object that the answer made; "": none.
+	Object string
 	// Superseded: nobody told what became of this admission (Measurement is
 	// None), and its request has another one that was settled. The ledger finds
 	// that out when it closes the admission.
