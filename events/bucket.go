@@ -42,7 +42,7 @@ func openBucket(ctx context.Context, nc *nats.Conn, cfg jetstream.KeyValueConfig
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*askTimeout)
 	defer cancel()
 	b := &bucket{nc: nc, js: js, name: cfg.Bucket, errors: errs}
 	switch err := b.there(ctx); {
@@ -60,9 +60,7 @@ func openBucket(ctx context.Context, nc *nats.Conn, cfg jetstream.KeyValueConfig
 
 // there asks whether the bucket's stream exists.
 func (b *bucket) there(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	_, err := b.js.Stream(ctx, b.stream())
+	_, err := inTries(ctx, 2*askTimeout, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.stream()) })
 	return err
 }
 
@@ -110,7 +108,9 @@ func (b *bucket) last(ctx context.Context, name string) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+b.stream(), request)
+	reply, err := patiently(ctx, shortly, func(ctx context.Context) (*nats.Msg, error) {
+		return b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+b.stream(), request)
+	})
 	if err != nil {
 		return entry{}, fmt.Errorf("%w: %w", b.errors.unavailable, err)
 	}
@@ -158,14 +158,16 @@ func deletion(h nats.Header) bool {
 //
 // An error that wraps unavailable leaves it open whether the value is, or will
 // be, written. Repeating the same put is safe: it succeeds, or it conflicts.
-func (b *bucket) put(ctx context.Context, name string, value []byte, expect uint64) (uint64, error) {
-	wctx, cancel := context.WithTimeout(ctx, askTimeout)
+func (b *bucket) put(ctx context.Context, name string, value []byte, expect uint64, how ...jetstream.PublishOpt) (uint64, error) {
+	wctx, cancel := context.WithTimeout(ctx, 2*askTimeout) // longer than an election
 	defer cancel()
 	// Repeated once, because a write that the embedded server's full disk
 	// swallowed succeeds a moment later, see natsd's Server.Health.
-	ack, err := b.publish(wctx, firstTry, name, value, expect)
+	ack, err := b.publish(wctx, firstTry, name, value, expect, how...)
 	if unanswered(err) && wctx.Err() == nil {
-		ack, err = b.publish(wctx, askTimeout, name, value, expect)
+		ack, err = patiently(wctx, askTimeout, func(ctx context.Context) (*jetstream.PubAck, error) {
+			return b.publish(ctx, askTimeout, name, value, expect, how...)
+		})
 	}
 	var api *jetstream.APIError
 	switch {
@@ -184,11 +186,11 @@ func (b *bucket) put(ctx context.Context, name string, value []byte, expect uint
 // firstTry is how long put waits for an acknowledgement before it sends again.
 const firstTry = 2 * time.Second
 
-func (b *bucket) publish(ctx context.Context, most time.Duration, name string, value []byte, expect uint64) (*jetstream.PubAck, error) {
+func (b *bucket) publish(ctx context.Context, most time.Duration, name string, value []byte, expect uint64, how ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	return b.js.Publish(ctx, b.subject(name), value,
-		jetstream.WithExpectStream(b.stream()), jetstream.WithExpectLastSequencePerSubject(expect))
+	how = append([]jetstream.PublishOpt{jetstream.WithExpectStream(b.stream()), jetstream.WithExpectLastSequencePerSubject(expect)}, how...)
+	return b.js.Publish(ctx, b.subject(name), value, how...)
 }
 
 // unanswered reports whether a publish failed for want of an answer.

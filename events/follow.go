@@ -26,9 +26,7 @@ const followHeartbeat = 500 * time.Millisecond
 // of its last event. A stream that was made anew has another identity; one that
 // was restored may have the same.
 func (u *Usage) Identity(ctx context.Context) (created time.Time, last uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	info, err := u.stream.Info(ctx)
+	info, err := asked(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return u.stream.Info(ctx) })
 	if err != nil {
 		return time.Time{}, 0, fmt.Errorf("%w: the stream of events: %w", ErrUnavailable, err)
 	}
@@ -98,16 +96,15 @@ func (u *Usage) Follow(ctx context.Context, from uint64, begun func(pending uint
 // follower makes the consumer that Follow reads through. The server deletes it by
 // itself if we can't.
 func (u *Usage) follower(ctx context.Context, from uint64) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	return u.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       max(1, from),
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,
 		Replicas:          1,
 		InactiveThreshold: 10 * time.Second,
-	})
+	}
+	return asked(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return u.stream.CreateConsumer(ctx, cfg) })
 }
 
 // followed reads a message and its number among those of its consumer.

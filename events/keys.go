@@ -128,7 +128,8 @@ func (k *Keys) List(ctx context.Context, workspace string) ([]*key.Record, error
 	slices.SortFunc(all, func(a, b found) int {
 		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(b.revision, a.revision))
 	})
-	// One that changed during the scan is there twice: the newer came first.
+	// One that changed during the scan is there twice, the newer first; so is one
+	// that was told of again.
 	all = slices.CompactFunc(all, func(a, b found) bool { return a.id == b.id && a.workspace == b.workspace })
 	var records []*key.Record
 	for _, f := range all {

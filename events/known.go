@@ -154,9 +154,7 @@ func (u *SharedUsage) scan(ctx context.Context, since time.Time, sought []Sought
 
 // asked is the answer to one question, which may be lost.
 func asked[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	return ask(ctx)
+	return inTries(ctx, askTimeout, ask)
 }
 
 // adjustedSubject is AdjustedSubject of what has that Subject.
@@ -175,7 +173,7 @@ var errLost = errors.New("a message was lost on the way")
 func (s *seen) read(ctx context.Context, c jetstream.Consumer, end uint64) error {
 	pending, count := c.CachedInfo().NumPending, uint64(0)
 	for end > 0 || pending > 0 {
-		last, err := s.fetch(ctx, c, &pending, &count)
+		last, err := patiently(ctx, askTimeout, func(ctx context.Context) (uint64, error) { return s.fetch(ctx, c, &pending, &count) })
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,8 @@ const defaultCopies = 3
 // to change them. Only where there is none it is made. cfg.Replicas is how many
 // copies were asked for; 0: 3, or 1 on a server that is in no cluster.
 func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
-	stream, err := js.Stream(ctx, cfg.Name)
+	there := func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, cfg.Name) }
+	stream, err := inTries(ctx, 2*askTimeout, there)
 	switch {
 	case err == nil:
 		return stream, nil
@@ -33,7 +34,7 @@ func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	cfg.Storage, cfg.Discard, cfg.Duplicates = jetstream.FileStorage, jetstream.DiscardNew, min(duplicateWindow, cfg.MaxAge)
 	stream, err = js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		stream, err = js.Stream(ctx, cfg.Name) // another replica was first
+		stream, err = inTries(ctx, 2*askTimeout, there) // another replica was first
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the stream %s is not there and could not be made; without the right to, let an administrator make it (tollgate nats setup): %w",
