@@ -47,7 +47,11 @@ type AuditData struct {
 	Actor     AuditActor  `json:"actor"`
 	Action    string      `json:"action"` // such as key.create
 	Target    AuditTarget `json:"target"`
-	// Before and After are what was changed, as the management API tells it.
+	// Generation tells the workspace in whose trail it is from others of the same id,
+	// before and after it. "" is that of a deployment's first ones.
+	Generation string `json:"generation,omitempty"`
+	// Before and After are what was changed, as the management API tells it: of a
+	// change, the members that differ.
 	Before json.RawMessage `json:"before,omitempty"`
 	After  json.RawMessage `json:"after,omitempty"`
 	Remote string          `json:"remote"` // the address that the request came from
@@ -119,8 +123,8 @@ type AuditConfig struct {
 
 // AuditTrail is the stream of audit events. All methods are safe for concurrent use.
 type AuditTrail struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
+	js    jetstream.JetStream
+	reads readable
 }
 
 // OpenAudit opens the stream of audit events, and makes it where there is none.
@@ -135,7 +139,7 @@ func OpenAudit(ctx context.Context, nc *nats.Conn, cfg AuditConfig) (*AuditTrail
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*askTimeout)
 	defer cancel()
 	stream, err := openStream(ctx, nc, js, jetstream.StreamConfig{
 		Name:        auditStream,
@@ -148,7 +152,7 @@ func OpenAudit(ctx context.Context, nc *nats.Conn, cfg AuditConfig) (*AuditTrail
 	if err != nil {
 		return nil, err
 	}
-	return &AuditTrail{js, stream}, nil
+	return &AuditTrail{js, newReadable(stream)}, nil
 }
 
 // Append stores an event; again, it is stored once. It blocks until it is stored,
@@ -182,12 +186,15 @@ type AuditQuery struct {
 	From      time.Time // stored then or later; zero: from the oldest
 	To        time.Time // before; zero: no bound
 	Workspace string    // "": of all, and of none
-	Limit     int       // at most MaxRead
+	// Generation is of the Workspace: events of another one of the same id are left
+	// out. nil: they are not.
+	Generation *string
+	Limit      int // at most MaxRead
 }
 
 // Read returns the events that a query asks for, oldest first. next is where to go
-// on, 0 where there is no more now. The error is ErrCursor, ctx's, or wraps
-// ErrUnavailable.
+// on, 0 where there is no more now; there may be more where it returns few events, or
+// none. The error is ErrCursor, ctx's, or wraps ErrUnavailable.
 func (t *AuditTrail) Read(ctx context.Context, q AuditQuery) (items []Stored, next uint64, err error) {
 	filter := TypeAudit + ".>"
 	if q.Workspace != "" {
@@ -196,30 +203,36 @@ func (t *AuditTrail) Read(ctx context.Context, q AuditQuery) (items []Stored, ne
 		}
 		filter = TypeAudit + "." + q.Workspace + ".>"
 	}
-	limit := min(max(q.Limit, 1), MaxRead)
-	items, err = readStream(ctx, t.stream, readFrom(q.After, q.From, filter), q.After, limit, 0)
+	read, more, err := t.reads.read(ctx, readFrom(q.After, q.From, filter), q.After, min(max(q.Limit, 1), MaxRead), 0)
 	if err != nil {
 		return nil, 0, readError(ctx, err)
 	}
-	if len(items) == limit {
-		next = items[limit-1].Seq
+	if more {
+		next = read[len(read)-1].Seq
 	}
-	for i := range items {
-		if !q.To.IsZero() && !auditTime(items[i].Payload).Before(q.To) {
-			return items[:i], 0, nil
+	for i := range read {
+		at, generation, known := auditFacts(read[i].Payload)
+		if !q.To.IsZero() && !at.Before(q.To) {
+			return items, 0, nil
+		}
+		if q.Generation == nil || known && *q.Generation == generation {
+			items = append(items, read[i])
 		}
 	}
 	return items, next, nil
 }
 
-// auditTime is an event's time; zero where it can't be read, as of one that a newer
-// version wrote in another form.
-func auditTime(payload []byte) time.Time {
+// auditFacts are what a query looks at. known is false where it can't be read, as of
+// an event that a newer version wrote in another form.
+func auditFacts(payload []byte) (at time.Time, generation string, known bool) {
 	var e struct {
 		Time time.Time `json:"time"`
+		Data struct {
+			Generation string `json:"generation"`
+		} `json:"data"`
 	}
 	if json.Unmarshal(payload, &e) != nil {
-		return time.Time{}
+		return time.Time{}, "", false
 	}
-	return e.Time
+	return e.Time, e.Data.Generation, true
 }

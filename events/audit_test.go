@@ -36,7 +36,9 @@ func TestAuditSamples(t *testing.T) {
 	if err := json.Unmarshal(AuditSchema, &s); err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range map[string]AuditEvent{"audit-v1-full": auditSample(), "audit-v1-least": auditLeast()} {
+	generation := auditSample()
+	generation.Data.Generation = "ABCDEFGHIJKLM"
+	for name, e := range map[string]AuditEvent{"audit-v1-full": auditSample(), "audit-v1-least": auditLeast(), "audit-v1-generation": generation} {
 		got, err := json.Marshal(&e)
 		if err != nil {
 			t.Fatal(err)
@@ -154,6 +156,40 @@ func TestAuditIsStoredOnceAndRead(t *testing.T) {
 	// Whoever opens it again finds what is there.
 	if ids, _ := func() (string, uint64) { trail = openAudit(t, nc); return read(AuditQuery{Limit: 100}) }(); ids != "0123456789" {
 		t.Errorf("opened again it has %s", ids)
+	}
+}
+
+// TestAuditOfOneGeneration: who manages a workspace does not read what was done in
+// another one of the same id, whatever the size of a page.
+func TestAuditOfOneGeneration(t *testing.T) {
+	_, nc := embedded(t, natsdConfig)
+	trail := openAudit(t, nc)
+	for i := range 9 {
+		e := auditSample()
+		e.ID, e.Data.Generation = fmt.Sprint(i), []string{"", "one", "two"}[i/3]
+		if err := trail.Append(t.Context(), &e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limit := range []int{1, 2, 100} {
+		for i, generation := range []string{"", "one", "two", "none"} {
+			var ids string
+			for after := uint64(0); ; {
+				items, next, err := trail.Read(t.Context(), AuditQuery{After: after, Workspace: "demo", Generation: &generation, Limit: limit})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, item := range items {
+					ids += fmt.Sprint(item.Seq - 1)
+				}
+				if after = next; next == 0 {
+					break
+				}
+			}
+			if want := []string{"012", "345", "678", ""}[i]; ids != want {
+				t.Errorf("generation %q, pages of %d: %s, want %s", generation, limit, ids, want)
+			}
+		}
 	}
 }
 

@@ -15,17 +15,17 @@ import (
 
 // A backup is a file of JSON lines: a header, one line per entry, and a trailer
 // that counts them and has the SHA-256 of it all, so that a file that is torn or
-// was changed is refused whole. The entries are in four sections, each
-// named by where they come from: keys, config, usage, audit; the last two are
-// empty unless events were asked for.
+// was changed is refused whole. The entries are in five sections, each
+// named by where they come from: keys, config, objects, usage, audit; the last two
+// are empty unless events were asked for.
 //
 // It holds what seals admission tokens, so it is a secret. The digest finds
 // damage, not malice: who can write the file can put keys into the store that it
 // is restored to.
 
-// BackupVersion is the version of the form that this code writes, and the only
-// one so far.
-const BackupVersion = 1
+// BackupVersion is the version of the form that this code writes. Version 1 had no
+// objects; it is read as well.
+const BackupVersion = 2
 
 // ErrBackup is what the errors of reading a backup wrap: the file is not one, is
 // damaged or not whole, or was written by a newer Tollgate.
@@ -51,8 +51,10 @@ type BackupHeader struct {
 type BackupCounts struct {
 	Keys   int `json:"keys"`   // keys, and the documents that are stored among them
 	Config int `json:"config"` // other documents
-	Usage  int `json:"usage"`  // usage events
-	Audit  int `json:"audit"`  // audit events
+	// Objects are bindings of objects to workspaces, and counts of resources.
+	Objects int `json:"objects,omitzero"`
+	Usage   int `json:"usage"` // usage events
+	Audit   int `json:"audit"` // audit events
 	// Skipped is what was left out because this Tollgate can't read it; its log
 	// says what.
 	Skipped int `json:"skipped,omitzero"`
@@ -65,6 +67,8 @@ func (c *BackupCounts) of(section string) *int {
 		return &c.Keys
 	case sectionConfig:
 		return &c.Config
+	case sectionObjects:
+		return &c.Objects
 	case sectionUsage:
 		return &c.Usage
 	case sectionAudit:
@@ -75,13 +79,14 @@ func (c *BackupCounts) of(section string) *int {
 
 // The sections, in their order.
 const (
-	sectionKeys   = "keys"
-	sectionConfig = "config"
-	sectionUsage  = "usage"
-	sectionAudit  = "audit"
+	sectionKeys    = "keys"
+	sectionConfig  = "config"
+	sectionObjects = "objects"
+	sectionUsage   = "usage"
+	sectionAudit   = "audit"
 )
 
-var sections = []string{sectionKeys, sectionConfig, sectionUsage, sectionAudit}
+var sections = []string{sectionKeys, sectionConfig, sectionObjects, sectionUsage, sectionAudit}
 
 // backupEntry is a line between header and trailer.
 type backupEntry struct {
@@ -159,6 +164,8 @@ func (e *backupEntry) check() error {
 		return fmt.Errorf("%s has %d bytes, more than the %d of a document", e.Name, len(e.Value), MaxDocument)
 	case e.In == sectionConfig:
 		return checkID("document", e.Name)
+	case e.In == sectionObjects:
+		return e.checkObject()
 	case passing(e.Name):
 		return fmt.Errorf("%s does not belong into a backup", e.Name)
 	case !e.Deleted && strings.HasPrefix(e.Name, "k."):

@@ -155,7 +155,7 @@ func TestBackupNeedsNoMoreThanAnAdmin(t *testing.T) {
 	source := openDeployment(t, from.admin)
 	source.fill(5)
 	target := &deployment{t: t, nc: to.admin}
-	if done := target.restore(source.backup(true), RestoreConfig{}); done.Added != 14 || done.Events.Added != 5 {
+	if done := target.restore(source.backup(true), RestoreConfig{}); done.Added != 16 || done.Events.Added != 5 {
 		t.Errorf("restored %+v", done)
 	}
 	source.event("late")

@@ -38,7 +38,7 @@ type RestoreConfig struct {
 
 // Restored is what a restore did.
 type Restored struct {
-	Added   int `json:"added"`   // keys and documents that were missing
+	Added   int `json:"added"`   // keys, documents and objects that were missing
 	Kept    int `json:"kept"`    // were there already, and stay as they are
 	Revoked int `json:"revoked"` // keys that were there and are revoked now, as in the backup
 	// Refused are keys that were not added, because one of their secrets is now
@@ -55,7 +55,7 @@ type Restored struct {
 //
 // The error wraps ErrBackup, ErrNotEmpty or ErrUnavailable. After one that comes
 // later than those, a part may have been written: the same call with Merge goes
-// on. It keeps the names of all keys in memory, and 16 bytes per event that the
+// on. It keeps the names of all keys and objects in memory, and 16 bytes per event that the
 // store has.
 func Restore(ctx context.Context, nc *nats.Conn, file io.ReadSeeker, cfg RestoreConfig) (Restored, error) {
 	if cfg.Logger == nil {
@@ -66,7 +66,7 @@ func Restore(ctx context.Context, nc *nats.Conn, file io.ReadSeeker, cfg Restore
 	}
 	newest := map[string]uint64{} // of what is in the backup twice
 	_, trailer, err := readBackup(file, func(e *backupEntry) error {
-		if e.In == sectionKeys {
+		if e.In == sectionKeys || e.In == sectionObjects { // whose names differ
 			newest[e.Name] = e.At
 		}
 		return nil
@@ -93,10 +93,11 @@ func Restore(ctx context.Context, nc *nats.Conn, file io.ReadSeeker, cfg Restore
 // restore is one restore.
 type restore struct {
 	RestoreConfig
-	newest map[string]uint64
-	keys   *Keys
-	config *Config
-	copies map[string]*eventCopier // by section; of those that the backup has
+	newest  map[string]uint64
+	keys    *Keys
+	config  *Config
+	objects *Objects
+	copies  map[string]*eventCopier // by section; of those that the backup has
 	// What was there at the beginning. Both are only read once entries are written.
 	digests digests
 	there   map[string]bool // by section and name: whether it can be read
@@ -111,6 +112,9 @@ func (r *restore) open(ctx context.Context, nc *nats.Conn, has BackupCounts) (er
 		return err
 	}
 	if r.config, err = OpenConfig(ctx, nc, r.Replicas); err != nil {
+		return err
+	}
+	if r.objects, err = OpenObjects(ctx, nc, r.Replicas); err != nil {
 		return err
 	}
 	if _, err = OpenUsage(ctx, nc, UsageConfig{Replicas: r.Replicas}); err != nil {
@@ -195,6 +199,10 @@ func (r *restore) writeAll(ctx context.Context, file io.Reader, verified *backup
 			}
 		case sectionConfig:
 			group.Go(func() error { return r.putDocument(gctx, e) })
+		case sectionObjects:
+			if !e.Deleted && r.newest[e.Name] == e.At {
+				group.Go(func() error { return r.putObject(gctx, e) })
+			}
 		default:
 			return r.putEvent(gctx, e)
 		}

@@ -20,11 +20,12 @@ import (
 
 // deployment is a store with something of everything in it.
 type deployment struct {
-	t      *testing.T
-	nc     *nats.Conn
-	keys   *Keys
-	config *Config
-	usage  *Usage
+	t       *testing.T
+	nc      *nats.Conn
+	keys    *Keys
+	config  *Config
+	usage   *Usage
+	objects *Objects
 }
 
 func newDeployment(t *testing.T) *deployment {
@@ -43,6 +44,7 @@ func openDeployment(t *testing.T, nc *nats.Conn) *deployment {
 	if d.usage, err = OpenUsage(t.Context(), nc, UsageConfig{}); err != nil {
 		t.Fatal(err)
 	}
+	d.objects = openObjects(t, nc)
 	return d
 }
 
@@ -59,6 +61,7 @@ func (d *deployment) fill(events int) {
 	d.write(d.keys.bucket, "h.replica", `{}`)
 	d.write(d.config.bucket, "sealing-keys", `{"v":1,"current":1}`)
 	d.write(d.config.bucket, learnedName, `{"v":1}`)
+	d.fillObjects()
 	for i := range events {
 		d.event(fmt.Sprint("e", i))
 	}
@@ -126,7 +129,7 @@ func (d *deployment) content() map[string]string {
 		d.t.Fatal(err)
 	}
 	all := map[string]string{}
-	for _, stream := range []string{d.keys.bucket.stream(), d.config.bucket.stream(), UsageStream} {
+	for _, stream := range []string{d.keys.bucket.stream(), d.config.bucket.stream(), objectsStream, UsageStream} {
 		err := scanStream(d.t.Context(), js, stream, 0, false, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 			name := m.Subject()
 			if stream == UsageStream {
@@ -170,13 +173,13 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if counts != (BackupCounts{Keys: 12, Config: 2, Usage: 700}) || header.Deployment != "local" || !header.Events {
+	if counts != (BackupCounts{Keys: 12, Config: 2, Objects: 2, Usage: 700}) || header.Deployment != "local" || !header.Events {
 		t.Errorf("the backup has %+v, its header is %+v", counts, header)
 	}
 	_, nc := embedded(t, natsd.Config{})
 	told := 0
 	done, err := Restore(t.Context(), nc, bytes.NewReader(file), RestoreConfig{Logger: quiet, Progress: func(Restored) { told++ }})
-	if err != nil || done != (Restored{Added: 14, Events: CopiedEvents{Added: 700}}) || told < 700 {
+	if err != nil || done != (Restored{Added: 16, Events: CopiedEvents{Added: 700}}) || told < 700 {
 		t.Errorf("restored %+v, told %d times; %v", done, told, err)
 	}
 	want := from.content()
@@ -187,7 +190,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("the revoked key is %+v, %v", rec, err)
 	}
 
-	if got := bytes.Count(from.backup(false), []byte("\n")); got != 1+14+1 {
+	if got := bytes.Count(from.backup(false), []byte("\n")); got != 1+16+1 {
 		t.Errorf("without events a backup has %d lines", got)
 	}
 }
@@ -217,7 +220,7 @@ func TestRestoreWantsAnEmptyStore(t *testing.T) {
 	to.write(to.keys.bucket, "h.other", "{}")
 	to.write(to.config.bucket, learnedName, `{"newer":1}`)
 	to.event("new")
-	if done := to.restore(file, RestoreConfig{}); done.Added != 13 || done.Kept != 1 || done.Events.Added != 1 {
+	if done := to.restore(file, RestoreConfig{}); done.Added != 15 || done.Kept != 1 || done.Events.Added != 1 {
 		t.Errorf("restored %+v", done)
 	}
 	if got, _, err := to.config.Get(t.Context(), learnedName); string(got) != `{"newer":1}` {
@@ -257,8 +260,8 @@ func TestRestoreRefusesWhatIsNotWhole(t *testing.T) {
 	if _, _, err := VerifyBackup(bytes.NewReader(counted)); err != nil {
 		t.Errorf("a file without its last event: %v", err)
 	}
-	refused("with a count too many", signed(lines[0], bytes.Join(lines[1:len(lines)-3], nil), BackupCounts{Keys: 12, Config: 2, Usage: 3}))
-	newer := bytes.Replace(file, []byte(`{"v":1,`), []byte(`{"v":2,"more":true,`), 1)
+	refused("with a count too many", signed(lines[0], bytes.Join(lines[1:len(lines)-3], nil), BackupCounts{Keys: 12, Config: 2, Objects: 2, Usage: 3}))
+	newer := bytes.Replace(file, []byte(`{"v":2,`), []byte(`{"v":3,"more":true,`), 1)
 	if _, _, err := VerifyBackup(bytes.NewReader(newer)); err == nil || !strings.Contains(err.Error(), "newer Tollgate") {
 		t.Errorf("a newer version: %v", err)
 	}
@@ -312,7 +315,7 @@ func TestRestoreMerges(t *testing.T) {
 	to.event("e1")
 
 	// id3 is revoked, id4 and id5 stay, id6 is refused, the sealing keys stay.
-	want := Restored{Added: 6 + 2 + 1, Kept: 2 + 1, Revoked: 1, Refused: 1, Events: CopiedEvents{Added: 1, There: 1}}
+	want := Restored{Added: 6 + 2 + 1 + 2, Kept: 2 + 1, Revoked: 1, Refused: 1, Events: CopiedEvents{Added: 1, There: 1}}
 	if done := to.restore(file, RestoreConfig{Merge: true}); done != want {
 		t.Errorf("merged %+v, want %+v", done, want)
 	}
@@ -340,7 +343,7 @@ func TestRestoreMerges(t *testing.T) {
 	}
 	// Once more changes nothing.
 	before := to.content()
-	want = Restored{Kept: 9 + 2 + 2, Refused: 1, Events: CopiedEvents{There: 2}}
+	want = Restored{Kept: 9 + 2 + 2 + 2, Refused: 1, Events: CopiedEvents{There: 2}}
 	if done := to.restore(file, RestoreConfig{Merge: true}); done != want {
 		t.Errorf("merged again: %+v, want %+v", done, want)
 	}
@@ -428,25 +431,27 @@ func TestBackupEndsWithItsReader(t *testing.T) {
 	}
 }
 
-// TestFrozenBackup: a file that version 1 wrote can be read for ever.
+// TestFrozenBackup: a file that an earlier version wrote can be read for ever.
 func TestFrozenBackup(t *testing.T) {
-	file, err := os.ReadFile("testdata/backup-v1.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	header, counts, err := VerifyBackup(bytes.NewReader(file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if header.Revision != 4 || counts != (BackupCounts{Keys: 3, Config: 1, Usage: 1, Audit: 1}) {
-		t.Errorf("%+v, %+v", header, counts)
-	}
-	_, nc := embedded(t, natsd.Config{})
-	to := openDeployment(t, nc)
-	if done := to.restore(file, RestoreConfig{}); done != (Restored{Added: 4, Events: CopiedEvents{Added: 2}}) {
-		t.Errorf("restored %+v", done)
-	}
-	if rec, err := to.keys.Get(t.Context(), "demo", "gone"); err != nil || rec.Status != key.Revoked {
-		t.Errorf("%+v, %v", rec, err)
+	for name, objects := range map[string]int{"testdata/backup-v1.jsonl": 0, "testdata/backup-v2.jsonl": 2} {
+		file, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header, counts, err := VerifyBackup(bytes.NewReader(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header.Revision != 4 || counts != (BackupCounts{Keys: 3, Config: 1, Objects: objects, Usage: 1, Audit: 1}) {
+			t.Errorf("%s: %+v, %+v", name, header, counts)
+		}
+		_, nc := embedded(t, natsd.Config{})
+		to := openDeployment(t, nc)
+		if done := to.restore(file, RestoreConfig{}); done != (Restored{Added: 4 + objects, Events: CopiedEvents{Added: 2}}) {
+			t.Errorf("%s: restored %+v", name, done)
+		}
+		if rec, err := to.keys.Get(t.Context(), "demo", "gone"); err != nil || rec.Status != key.Revoked {
+			t.Errorf("%s: %+v, %v", name, rec, err)
+		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // WriteBackup writes a backup of everything that a deployment keeps in NATS: its
-// keys and documents and, with events, its usage and audit events. deployment is
+// keys, documents and objects and, with events, its usage and audit events. deployment is
 // its name, now the header's time.
 //
 // Others may go on writing: the keys are those of one moment, which is not before
@@ -38,6 +38,9 @@ func WriteBackup(ctx context.Context, keys *Keys, config *Config, w io.Writer, d
 	}
 	if err == nil {
 		err = b.documents(ctx, config)
+	}
+	if err == nil {
+		err = b.objects(ctx, keys.bucket.js)
 	}
 	for _, section := range []string{sectionUsage, sectionAudit} {
 		if err == nil && events {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"tollgate/authz"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
@@ -52,13 +53,15 @@ type Event struct {
 	Data            UsageData `json:"data"`
 }
 
-// UsageData is what an event says. A string that is "", a map that is empty and
-// superseded where it is false are left out of the JSON form; numbers never are.
+// UsageData is what an event says. A string that is "", a map that is empty, the
+// zero ratesFrom, superseded where it is false, and those amounts that say so are
+// left out of the JSON form; numbers and the other amounts never are. Amounts are
+// strings in JSON: exact decimals, never rounded.
 type UsageData struct {
 	RequestID string `json:"requestId"`
 	// Adjusts is the id of the usage event that an adjustment corrects. Its
-	// tokens are added to that event's, and may be negative; the rest of it is
-	// what is known now.
+	// tokens, units, ListCost and Cost are added to that event's, and may be
+	// negative; the rest of it is what is known now.
 	Adjusts         string `json:"adjusts,omitempty"`
 	ClientRequestID string `json:"clientRequestId,omitempty"` // the caller's own x-request-id
 	Workspace       string `json:"workspace"`
@@ -92,6 +95,31 @@ type UsageData struct {
 	CacheCreationInputTokens int64 `json:"cacheCreationInputTokens"`
 	OutputTokens             int64 `json:"outputTokens"`
 	ReasoningOutputTokens    int64 `json:"reasoningOutputTokens"`
+	// Units are what the request is charged by beside tokens: request, second,
+	// character, image, video, song.
+	Units map[string]money.Amount `json:"units,omitempty"`
+
+	// ListCost is the sum of tokens and units, each times its rate; Cost is
+	// ListCost times Multiplier.
+	ListCost money.Amount `json:"listCost"`
+	Cost     money.Amount `json:"cost"`
+	// EstimatedCost is what Cost would be if all that was estimated counted in
+	// full, whatever the operator's billing policy makes of it. Left out where it
+	// is 0, as where nothing was estimated.
+	EstimatedCost money.Amount `json:"estimatedCost,omitzero"`
+	Currency      string       `json:"currency"` // "USD"
+	// Multiplier of the list price, the workspace's or its plan's at the admission.
+	Multiplier money.Amount `json:"multiplier"`
+	// Rates are the model's list prices at the admission, by unit: for a million
+	// tokens, else for one of the unit. RatesVersion is the revision of the catalog
+	// that they are from, RatesFrom the time from which they hold, where it says.
+	Rates        map[string]money.Amount `json:"rates,omitempty"`
+	RatesVersion uint64                  `json:"ratesVersion"`
+	RatesFrom    time.Time               `json:"ratesFrom,omitzero"`
+	// AdjustedListCost and AdjustedCost are, of an adjustment, the ListCost and Cost
+	// of the event that it corrects; left out where they are 0.
+	AdjustedListCost money.Amount `json:"adjustedListCost,omitzero"`
+	AdjustedCost     money.Amount `json:"adjustedCost,omitzero"`
 
 	Start time.Time `json:"start"` // the event's Time
 	// DurationMs is from the first byte of the request to the last of the
@@ -102,6 +130,13 @@ type UsageData struct {
 
 	Upstream    string `json:"upstream,omitempty"` // the host that was tried
 	TraceParent string `json:"traceparent,omitempty"`
+
+	// Created and Removed are objects in the upstream's account that the request
+	// made and removed, Resource the counted resource of the plan that it could
+	// change; nil: none.
+	Created  *ObjectData   `json:"created,omitempty"`
+	Removed  *ObjectData   `json:"removed,omitempty"`
+	Resource *ResourceData `json:"resource,omitempty"`
 }
 
 // Source is the source of a deployment's events. name is [a-z0-9-]{1,63}.
@@ -116,7 +151,7 @@ func FromUsage(source string, u *authz.Usage) Event {
 		subject = a.Workspace
 	}
 	start := a.Start.UTC().Truncate(time.Microsecond)
-	return Event{
+	e := Event{
 		SpecVersion:     SpecVersion,
 		ID:              a.ID,
 		Source:          source,
@@ -147,6 +182,15 @@ func FromUsage(source string, u *authz.Usage) Event {
 			CacheCreationInputTokens: u.Tokens.CacheCreation,
 			OutputTokens:             u.Tokens.Output,
 			ReasoningOutputTokens:    u.Tokens.Reasoning,
+			Units:                    unitMap(u.Units),
+			ListCost:                 u.ListCost,
+			Cost:                     u.Cost,
+			EstimatedCost:            u.EstimatedCost,
+			Currency:                 authz.Currency,
+			Multiplier:               a.Multiplier,
+			Rates:                    rateMap(a.Rates),
+			RatesVersion:             a.RatesVersion,
+			RatesFrom:                a.RatesFrom,
 			Start:                    start,
 			DurationMs:               milliseconds(u.Duration),
 			FirstByteMs:              milliseconds(u.FirstByte),
@@ -154,6 +198,8 @@ func FromUsage(source string, u *authz.Usage) Event {
 			TraceParent:              a.TraceParent,
 		},
 	}
+	e.Data.addEffects(u)
+	return e
 }
 
 // observed is "" for a request that presented a valid key.
@@ -165,17 +211,33 @@ func observed(a *authz.Admission) string {
 }
 
 // Adjustment makes the event that corrects the one of an admission which was
-// closed as Unknown: u is what became of it. That event has no tokens, so the
-// differences are u's. The id follows from the admission's, so that an adjustment
-// which was made twice is recognised like an event that is delivered twice.
-func Adjustment(source string, u *authz.Usage) Event { return adjusting(FromUsage(source, u)) }
+// closed as Unknown: u is what became of it, u.Before what that event charged. It
+// has no tokens and no units, so the differences are u's. The id follows from the
+// admission's, so that an adjustment which was made twice is recognised like an
+// event that is delivered twice.
+func Adjustment(source string, u *authz.Usage) Event {
+	return adjusting(FromUsage(source, u), u.Before)
+}
 
-// adjusting makes the adjustment of what would have been the usage event.
-func adjusting(e Event) Event {
+// adjusting makes the adjustment of what would have been the usage event, where
+// that is there already with this charge.
+func adjusting(e Event, before authz.Charge) Event {
 	e.Type, e.Data.Adjusts = TypeAdjusted, e.ID
 	e.ID += lateSuffix
+	e.Data.rebase(before)
 	return e
 }
+
+// rebase makes the amounts of an adjustment, or of a usage event that becomes one,
+// differences from what the event that it corrects charged.
+func (d *UsageData) rebase(before authz.Charge) {
+	d.ListCost = d.ListCost.Add(d.AdjustedListCost).Sub(before.List)
+	d.Cost = d.Cost.Add(d.AdjustedCost).Sub(before.Cost)
+	d.AdjustedListCost, d.AdjustedCost = before.List, before.Cost
+}
+
+// Charge is what the event costs.
+func (d *UsageData) Charge() authz.Charge { return authz.Charge{List: d.ListCost, Cost: d.Cost} }
 
 // lateSuffix tells the adjustment by a late settlement, of which an admission has
 // one at most, from other corrections.
@@ -193,6 +255,28 @@ func labelMap(labels []authz.Label) map[string]string {
 	m := make(map[string]string, len(labels))
 	for _, l := range labels {
 		m[l.Name] = l.Value
+	}
+	return m
+}
+
+func unitMap(units []authz.Quantity) map[string]money.Amount {
+	if len(units) == 0 {
+		return nil
+	}
+	m := make(map[string]money.Amount, len(units))
+	for _, q := range units {
+		m[q.Unit] = m[q.Unit].Add(money.New(q.Milli, 3))
+	}
+	return m
+}
+
+func rateMap(rates []authz.Rate) map[string]money.Amount {
+	if len(rates) == 0 {
+		return nil
+	}
+	m := make(map[string]money.Amount, len(rates))
+	for _, r := range rates {
+		m[r.Unit] = r.Price
 	}
 	return m
 }

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tollgate/authz"
+	"tollgate/authz/money"
 	"tollgate/authz/reason"
 )
 
@@ -31,8 +32,8 @@ func fullUsage() *authz.Usage {
 			Tags:       []authz.Label{{Name: "x-tag", Value: "nightly \"run\" <1>"}},
 			Model:      "meta-llama/Llama-3.1-8B-Instruct", Dialect: "podstack",
 			ClientRequestID: "req-1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-			Stream: true,
-			Start:  time.Date(2026, 11, 21, 10, 30, 2, 123456789, time.FixedZone("", 3600)),
+			Stream: true, Multiplier: money.New(1, 0),
+			Start: time.Date(2026, 11, 21, 10, 30, 2, 123456789, time.FixedZone("", 3600)),
 		},
 		Outcome: authz.Completed, Measurement: authz.Reported, Status: 200,
 		Tokens:   authz.Tokens{Input: 120, CacheRead: 100, CacheCreation: 5, Output: 33, Reasoning: 8},
@@ -40,25 +41,35 @@ func fullUsage() *authz.Usage {
 	}
 }
 
+// pricedUsage is fullUsage of a model that has rates, with all that may be said of
+// money.
+func pricedUsage() *authz.Usage {
+	u := fullUsage()
+	u.Admission.ID = "0198f3c2-6c1e-7b7a-9d3e-0123456789ad"
+	u.Admission.Rates = []authz.Rate{{Unit: "input", Price: money.New(15, 2)}, {Unit: "cacheReadInput", Price: money.New(75, 3)}, {Unit: "request", Price: money.New(1, 18)}}
+	u.Admission.RatesVersion, u.Admission.RatesFrom = 42, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	u.Admission.Multiplier = money.New(4, 1)
+	u.Units = []authz.Quantity{{Unit: "request", Milli: 1000}, {Unit: "second", Milli: 1501}}
+	u.ListCost, u.Cost, u.EstimatedCost = money.New(10500000000001, 18), money.New(42000000000004, 19), money.New(5, 6)
+	u.Before = authz.Charge{List: money.New(3, 5), Cost: money.New(12, 6)}
+	return u
+}
+
 func leastUsage() *authz.Usage {
 	return &authz.Usage{
-		Admission: &authz.Admission{ID: "0198f3c2-6c1e-7b7a-9d3e-0123456789ac", Workspace: "demo", Key: "k", Dialect: "minds",
+		Admission: &authz.Admission{ID: "0198f3c2-6c1e-7b7a-9d3e-0123456789ac", Workspace: "demo", Key: "k", Dialect: "minds", Multiplier: money.New(1, 0),
 			Start: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)},
 		Outcome: authz.Unknown, Measurement: authz.None,
 	}
 }
 
 // The stored form is frozen: a sample that consumers have seen must come out the
-// same for ever.
+// same for ever. Where fields are added, a new sample is, and the former become
+// those of TestEarlierSamples.
 func TestEventSamples(t *testing.T) {
-	superseded := leastUsage()
-	superseded.Superseded = true
-	observed := leastUsage()
-	observed.Admission.Key, observed.Admission.Observed = "", reason.KeyMissing
 	for name, e := range map[string]Event{
-		"usage-v1-full": FromUsage(Source("test"), fullUsage()), "usage-v1-least": FromUsage(Source("test"), leastUsage()),
-		"usage-v1-superseded": FromUsage(Source("test"), superseded), "usage-v1-observed": FromUsage(Source("test"), observed),
-		"adjusted-v1": Adjustment(Source("test"), fullUsage()),
+		"usage-v1-priced": FromUsage(Source("test"), pricedUsage()), "usage-v1-free": FromUsage(Source("test"), leastUsage()),
+		"adjusted-v1-priced": Adjustment(Source("test"), pricedUsage()),
 	} {
 		got := append(e.AppendJSON(nil), '\n')
 		path := "testdata/" + name + ".json"
@@ -74,19 +85,46 @@ func TestEventSamples(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
-		var back Event
-		if err := json.Unmarshal(want, &back); err != nil {
-			t.Fatal(err)
-		}
-		if !reflect.DeepEqual(back, e) {
-			t.Errorf("%s reads as\n%+v\nwant\n%+v", name, back, e)
-		}
-		var members map[string]any
-		if err := json.Unmarshal(want, &members); err != nil {
-			t.Fatal(err)
-		}
-		validate(t, name, schema(t), members)
+		sampleReads(t, name, want, e)
 	}
+}
+
+// TestEarlierSamples: events that are in the stream from before there was money are
+// read as what they were.
+func TestEarlierSamples(t *testing.T) {
+	superseded := leastUsage()
+	superseded.Superseded = true
+	observed := leastUsage()
+	observed.Admission.Key, observed.Admission.Observed = "", reason.KeyMissing
+	for name, e := range map[string]Event{
+		"usage-v1-full": FromUsage(Source("test"), fullUsage()), "usage-v1-least": FromUsage(Source("test"), leastUsage()),
+		"usage-v1-superseded": FromUsage(Source("test"), superseded), "usage-v1-observed": FromUsage(Source("test"), observed),
+		"adjusted-v1": Adjustment(Source("test"), fullUsage()),
+	} {
+		data, err := os.ReadFile("testdata/" + name + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Data.Currency, e.Data.Multiplier = "", money.Amount{}
+		sampleReads(t, name, data, e)
+	}
+}
+
+// sampleReads checks that a sample is what the schema describes, and is read as e.
+func sampleReads(t *testing.T, name string, sample []byte, e Event) {
+	t.Helper()
+	var back Event
+	if err := json.Unmarshal(sample, &back); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(back, e) {
+		t.Errorf("%s reads as\n%+v\nwant\n%+v", name, back, e)
+	}
+	var members map[string]any
+	if err := json.Unmarshal(sample, &members); err != nil {
+		t.Fatal(err)
+	}
+	validate(t, name, schema(t), members)
 }
 
 func TestEventOfUsage(t *testing.T) {
@@ -135,6 +173,27 @@ type schemaNode struct {
 	AdditionalProperties *schemaNode            `json:"additionalProperties"`
 	Format               string                 `json:"format"`
 	Minimum              *float64               `json:"minimum"`
+	Pattern              string                 `json:"pattern"`
+	Ref                  string                 `json:"$ref"`
+	Defs                 map[string]*schemaNode `json:"$defs"`
+}
+
+// resolve puts what a node refers to in its place.
+func (s *schemaNode) resolve(t *testing.T, defs map[string]*schemaNode) {
+	t.Helper()
+	if s.Ref != "" {
+		def := defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
+		if def == nil {
+			t.Fatalf("%s refers to nothing", s.Ref)
+		}
+		*s = *def
+	}
+	for _, p := range s.Properties {
+		p.resolve(t, defs)
+	}
+	if s.AdditionalProperties != nil {
+		s.AdditionalProperties.resolve(t, defs)
+	}
 }
 
 func schema(t *testing.T) *schemaNode {
@@ -143,6 +202,7 @@ func schema(t *testing.T) *schemaNode {
 	if err := json.Unmarshal(Schema, &s); err != nil {
 		t.Fatal(err)
 	}
+	s.resolve(t, s.Defs)
 	return &s
 }
 
@@ -164,6 +224,9 @@ func validate(t *testing.T, at string, s *schemaNode, value any) {
 		if _, err := time.Parse(time.RFC3339, v); s.Format == "date-time" && (err != nil || !strings.HasSuffix(v, "Z")) {
 			t.Errorf("%s is %q", at, v)
 		}
+		if !regexp.MustCompile(s.Pattern).MatchString(v) {
+			t.Errorf("%s is %q, want %s", at, v, s.Pattern)
+		}
 	case map[string]any:
 		for _, name := range s.Required {
 			if _, ok := v[name]; !ok {
@@ -183,6 +246,10 @@ func validate(t *testing.T, at string, s *schemaNode, value any) {
 	}
 }
 
+// laterFields are always there, but not in events of before they were added: the
+// schema can't require them.
+var laterFields = []string{"listCost", "cost", "currency", "multiplier", "ratesVersion"}
+
 // Struct and schema list the same fields, and what the struct can leave out is
 // not required.
 func TestSchemaListsTheFields(t *testing.T) {
@@ -195,7 +262,7 @@ func TestSchemaListsTheFields(t *testing.T) {
 		for field := range typ.Fields() {
 			name, opts, _ := strings.Cut(field.Tag.Get("json"), ",")
 			fields = append(fields, name)
-			if opts == "" {
+			if opts == "" && !slices.Contains(laterFields, name) {
 				required = append(required, name)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"tollgate/authz"
 )
 
 // Sharing is what a Ledger needs where several replicas close admissions.
@@ -159,10 +161,11 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 	for n, i := range which {
 		switch judge(now, &ours[n], &found[n]) {
 		case publishUsage:
+			rebased(&batch[i], &ours[n], &found[n])
 			batch[i].Contested = true
 			out = append(out, i)
 		case publishAdjustment:
-			e := adjusting(ours[n])
+			e := adjusting(ours[n], found[n].Usage.Charge())
 			d := &e.Data
 			batch[i].Subject, batch[i].MsgID = AdjustedSubject(d.Workspace, d.Key, d.Model), MsgID(s.source, e.ID)
 			batch[i].Payload, batch[i].Contested = e.AppendJSON(nil), true
@@ -178,5 +181,22 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 		if errs[i] != nil { // it may be stored now, or somebody else's is
 			s.after = time.Now()
 		}
+	}
+}
+
+// rebased writes an adjustment anew where the event that is in the stream charged
+// something else than the one which it was made for: another replica's, that did
+// not know that the admission was superseded; or none, because that was lost.
+func rebased(out *Outgoing, e *Event, f *Found) {
+	if e.Type != TypeAdjusted {
+		return
+	}
+	var is authz.Charge
+	if f.Usage != nil {
+		is = f.Usage.Charge()
+	}
+	if is.List.Cmp(e.Data.AdjustedListCost) != 0 || is.Cost.Cmp(e.Data.AdjustedCost) != 0 {
+		e.Data.rebase(is)
+		out.Payload = e.AppendJSON(nil)
 	}
 }

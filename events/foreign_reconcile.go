@@ -75,7 +75,8 @@ func (f *Found) Of(a *authz.Admission) *authz.Usage {
 	}
 	return &authz.Usage{
 		Admission: a, Outcome: f.Usage.Outcome, Measurement: f.Usage.Measurement,
-		Tokens: authz.Tokens{Input: f.Usage.InputTokens, Output: f.Usage.OutputTokens},
+		Tokens:   authz.Tokens{Input: f.Usage.InputTokens, Output: f.Usage.OutputTokens},
+		ListCost: f.Usage.ListCost, Cost: f.Usage.Cost,
 	}
 }
 

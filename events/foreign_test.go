@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tollgate/authz"
+	"tollgate/authz/money"
 )
 
 // standing is what a test says of this replica.
@@ -375,7 +376,7 @@ func TestForeignIsKept(t *testing.T) {
 	}
 	l, _ = openLedger(t, dir)
 	got := l.Foreign()
-	if len(got) != 2 || !reflect.DeepEqual(got[0].Admission, a) || *got[0].Seen != seen ||
+	if len(got) != 2 || !reflect.DeepEqual(got[0].Admission, a) || !reflect.DeepEqual(*got[0].Seen, seen) ||
 		!reflect.DeepEqual(got[1].Admission, b) || got[1].Seen != nil || got[1].Incarnation != "i1" {
 		t.Errorf("after a restart: %+v", got)
 	}
@@ -384,9 +385,12 @@ func TestForeignIsKept(t *testing.T) {
 // The stored forms are frozen; see docs/design/formats.md.
 func TestFrozenForeign(t *testing.T) {
 	seen := authz.Observation{Status: 200, Flags: "-", Upstream: "10.0.0.1:80", Duration: time.Second, Tokens: authz.Tokens{Input: 7, Output: 3}, Reported: true}
+	// The admission behind each is of version 1, and has a version of its own.
+	a := admission("1", "r")
+	a.Multiplier = money.New(1, 0)
 	for path, want := range map[string]*Foreign{
-		"testdata/foreign-held.v1.bin": {Admission: admission("1", "r"), Seen: &seen},
-		"testdata/foreign-copy.v1.bin": {Admission: admission("1", "r"), Incarnation: "i1"},
+		"testdata/foreign-held.v1.bin": {Admission: a, Seen: &seen},
+		"testdata/foreign-copy.v1.bin": {Admission: a, Incarnation: "i1"},
 	} {
 		if *update {
 			if err := os.WriteFile(path, want.encode(), 0o600); err != nil {
@@ -401,9 +405,9 @@ func TestFrozenForeign(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s reads as %+v, %v", path, got, err)
 		}
-		// The admission behind it has a version of its own.
-		head := data[:len(data)-len(admission("1", "r").AppendBinary(nil))]
-		if !bytes.HasPrefix(want.encode(), head) {
+		now := want.encode()
+		head := len(now) - len(a.AppendBinary(nil))
+		if !bytes.HasPrefix(data, now[:head]) {
 			t.Errorf("%s is written differently now", path)
 		}
 	}

@@ -22,6 +22,7 @@ type Ledger struct {
 	shards  [ledgerShards]ledgerShard
 	foreign []*Foreign // what OpenLedger found
 	shared  *shared    // nil: nobody else closes admissions. Set once, by Share
+	effects *effects   // nil: events change nothing. Set once, by Affect
 }
 
 const ledgerShards = 64
@@ -168,7 +169,9 @@ func (l *Ledger) Close(u *authz.Usage) (bool, error) {
 	if open == nil {
 		return false, nil
 	}
-	u.Superseded = open.superseded && u.Measurement == authz.None
+	if open.superseded && u.Measurement == authz.None {
+		u.Supersede()
+	}
 	e := FromUsage(l.source, u)
 	out := l.outgoing(&e, Subject(e.Data.Workspace, e.Data.Key, e.Data.Model))
 	l.shared.closing(out.MsgID, open.generation)
@@ -260,8 +263,8 @@ func (l *Ledger) Run(ctx context.Context, stream Publisher) error {
 			out[i] = Outgoing{Subject: e.Subject, MsgID: e.MsgID, Payload: e.Payload, Epoch: e.Epoch, Seq: e.Seq}
 		}
 		if l.shared != nil {
-			return l.shared.publish(ctx, out)
+			return l.effects.publishAfter(ctx, out, l.shared.publish)
 		}
-		return stream.PublishBatch(ctx, out)
+		return l.effects.publishAfter(ctx, out, stream.PublishBatch)
 	})
 }

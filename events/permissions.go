@@ -15,18 +15,20 @@ type permissions struct {
 
 // The names that streams of Tollgate have in JetStream.
 const (
-	keysStream   = "KV_" + keysBucket
-	configStream = "KV_" + configBucket
-	onceStream   = "KV_TOLLGATE_ONCE"
-	auditStream  = "TOLLGATE_AUDIT"
+	keysStream    = "KV_" + keysBucket
+	configStream  = "KV_" + configBucket
+	objectsStream = "KV_" + objectsBucket
+	onceStream    = "KV_TOLLGATE_ONCE"
+	auditStream   = "TOLLGATE_AUDIT"
 )
 
 const jsAPI = "$JS.API."
 
 // replicaPermissions are what a replica needs that makes no changes: it reads
 // everything, says that it is there, publishes usage events, talks to the other
-// replicas, and keeps what it learned for estimates. It can't write a key, the
-// catalog or any other document; nor make, change, empty or delete a stream.
+// replicas, keeps what it learned for estimates, and writes down whose objects are
+// and what there is of counted resources. It can't write a key, the catalog or any
+// other document; nor make, change, empty or delete a stream.
 //
 // Its consumers it makes itself, under names that nobody guesses. That right has
 // no bounds but the stream's name, so people's durables are safe from it only
@@ -44,10 +46,12 @@ func replicaPermissions(replica, admin string) permissions {
 			jsAPI + "INFO",
 			"$KV." + keysBucket + "." + heartbeatPrefix + "*",
 			"$KV." + configBucket + "." + learnedName,
+			"$KV." + objectsBucket + "." + objectPrefix + "*",
+			"$KV." + objectsBucket + "." + resourcePrefix + ">",
 			"tollgate.usage.>",
 		},
 	}
-	for _, stream := range []string{keysStream, configStream, UsageStream} {
+	for _, stream := range []string{keysStream, configStream, objectsStream, UsageStream} {
 		p.Publish = append(p.Publish, jsAPI+"STREAM.INFO."+stream, jsAPI+"STREAM.MSG.GET."+stream)
 	}
 	for _, stream := range []string{keysStream, UsageStream} {
@@ -67,12 +71,12 @@ func adminPermissions(admin, replica string) permissions {
 	p := permissions{
 		Publish: []string{
 			jsAPI + "INFO",
-			"$KV." + keysBucket + ".>", "$KV." + configBucket + ".>", "$KV.TOLLGATE_ONCE.>",
+			"$KV." + keysBucket + ".>", "$KV." + configBucket + ".>", "$KV." + objectsBucket + ".>", "$KV.TOLLGATE_ONCE.>",
 			"tollgate.usage.>", "tollgate.audit.>",
 			jsAPI + "DIRECT.GET." + keysStream, // the list of replicas
 		},
 	}
-	for _, stream := range []string{keysStream, configStream, onceStream, UsageStream, auditStream} {
+	for _, stream := range []string{keysStream, configStream, objectsStream, onceStream, UsageStream, auditStream} {
 		for _, verb := range []string{"CREATE", "INFO", "MSG.GET"} {
 			p.Publish = append(p.Publish, jsAPI+"STREAM."+verb+"."+stream)
 		}
@@ -80,7 +84,7 @@ func adminPermissions(admin, replica string) permissions {
 			p.Publish = append(p.Publish, jsAPI+"STREAM.UPDATE."+stream)
 		}
 	}
-	for _, stream := range []string{keysStream, configStream, UsageStream, auditStream} {
+	for _, stream := range []string{keysStream, configStream, objectsStream, UsageStream, auditStream} {
 		p.Publish = append(p.Publish, jsAPI+"CONSUMER.*."+stream+".>", jsAPI+"CONSUMER.MSG.NEXT."+stream+".*")
 	}
 	p.Publish = append(p.Publish, jsAPI+"CONSUMER.NAMES."+UsageStream)

@@ -178,6 +178,18 @@ func TestRolesCanDoTheirWork(t *testing.T) {
 		t.Errorf("an idempotency key: %v", err)
 	}
 
+	// Whose an object is, and what is counted.
+	objects, err := OpenObjects(ctx, g.replica, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bound, err := objects.Bind(ctx, aTask, bindingOf(ours, time.Now())); err != nil || !bound {
+		t.Errorf("Bind as a replica: %t, %v", bound, err)
+	}
+	if held, err := objects.Reserve(ctx, time.Now(), aMind, 1, "1", time.Now().Add(time.Hour)); err != nil || !held {
+		t.Errorf("Reserve as a replica: %t, %v", held, err)
+	}
+
 	trail, err := OpenAudit(ctx, g.admin, AuditConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -226,14 +238,14 @@ func TestRolesCanDoNothingElse(t *testing.T) {
 		"$JS.API.CONSUMER.CREATE.OTHER.x", "$JS.API.META.LEADER.STEPDOWN", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO",
 		"$JS.ACK.TOLLGATE_USAGE.a.1.1.1.1.1", "$KV.OTHER.x", "tollgate.other", "_INBOX.someone", "_INBOX.UABC.x", "any.subject",
 	}
-	for _, stream := range []string{keysStream, configStream, onceStream, UsageStream, auditStream} {
+	for _, stream := range []string{keysStream, configStream, objectsStream, onceStream, UsageStream, auditStream} {
 		for _, verb := range []string{"STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "STREAM.RESTORE", "STREAM.LEADER.STEPDOWN", "STREAM.PEER.REMOVE", "CONSUMER.LIST"} {
 			nobody = append(nobody, jsAPI+verb+"."+stream)
 		}
 		nobody = append(nobody, jsAPI+"CONSUMER.CREATE."+stream, jsAPI+"CONSUMER.DURABLE.CREATE."+stream+".x")
 	}
 	replica := slices.Clone(nobody)
-	for _, stream := range []string{keysStream, configStream, onceStream, UsageStream, auditStream} {
+	for _, stream := range []string{keysStream, configStream, objectsStream, onceStream, UsageStream, auditStream} {
 		replica = append(replica, jsAPI+"STREAM.CREATE."+stream, jsAPI+"STREAM.UPDATE."+stream, jsAPI+"DIRECT.GET."+stream,
 			jsAPI+"DIRECT.GET."+stream+".x", jsAPI+"CONSUMER.NAMES."+stream, jsAPI+"CONSUMER.INFO."+stream+".x",
 			jsAPI+"CONSUMER.PAUSE."+stream+".x", jsAPI+"CONSUMER.RESET."+stream+".x", jsAPI+"CONSUMER.UNPIN."+stream+".x")
@@ -241,7 +253,8 @@ func TestRolesCanDoNothingElse(t *testing.T) {
 	replica = append(replica,
 		"$KV.TOLLGATE_KEYS.k.demo."+rec.ID, "$KV.TOLLGATE_KEYS.k.demo.new", "$KV.TOLLGATE_KEYS.d.catalog", "$KV.TOLLGATE_KEYS.x.digest",
 		jsAPI+"CONSUMER.INFO."+UsageStream+".billing", "$KV.TOLLGATE_CONFIG.sealing-keys", "$KV.TOLLGATE_CONFIG.consumers", "$KV.TOLLGATE_ONCE.a", "tollgate.audit.v1.demo.x",
-		jsAPI+"CONSUMER.CREATE."+configStream+".x", jsAPI+"STREAM.MSG.GET."+onceStream)
+		jsAPI+"CONSUMER.CREATE."+configStream+".x", jsAPI+"STREAM.MSG.GET."+onceStream,
+		jsAPI+"CONSUMER.CREATE."+objectsStream+".x", "$KV.TOLLGATE_OBJECTS.x", "$KV.TOLLGATE_OBJECTS.o.a.b")
 
 	for role, subjects := range map[string][]string{replicaName: replica, adminName: nobody} {
 		nc := g.connect(t, role)
@@ -279,7 +292,7 @@ func identityOf(t *testing.T, nc *nats.Conn) (string, jetstream.JetStream, error
 		return "", nil, err
 	}
 	var b strings.Builder
-	for _, name := range []string{keysStream, configStream, onceStream, UsageStream, auditStream} {
+	for _, name := range []string{keysStream, configStream, objectsStream, onceStream, UsageStream, auditStream} {
 		s, err := js.Stream(t.Context(), name)
 		if err != nil {
 			return "", nil, err
@@ -305,7 +318,7 @@ func TestReplicaCanNotEmptyTheBucket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, subject := range []string{"$KV.TOLLGATE_KEYS.h.r1", "$KV.TOLLGATE_CONFIG." + learnedName, "tollgate.usage.v1.x"} {
+	for _, subject := range []string{"$KV.TOLLGATE_KEYS.h.r1", "$KV.TOLLGATE_CONFIG." + learnedName, "$KV.TOLLGATE_OBJECTS.o.x", "$KV.TOLLGATE_OBJECTS.r.x", "tollgate.usage.v1.x"} {
 		for _, header := range []nats.Header{{"Nats-Rollup": {"all"}}, {"Nats-Rollup": {"sub"}}} {
 			if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Header: header}); err == nil {
 				t.Errorf("%s with %v was taken", subject, header)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"tollgate/authz/money"
 )
 
 // AppendJSON appends the event's JSON form to dst, in the order of its fields,
@@ -54,11 +56,30 @@ func (d *UsageData) write(w *writer) {
 	w.number("cacheCreationInputTokens", d.CacheCreationInputTokens)
 	w.number("outputTokens", d.OutputTokens)
 	w.number("reasoningOutputTokens", d.ReasoningOutputTokens)
+	w.amounts("units", d.Units)
+	d.writeMoney(w)
 	w.time("start", d.Start)
 	w.number("durationMs", d.DurationMs)
 	w.number("firstByteMs", d.FirstByteMs)
 	w.optional("upstream", d.Upstream)
 	w.optional("traceparent", d.TraceParent)
+	d.writeEffects(w)
+}
+
+func (d *UsageData) writeMoney(w *writer) {
+	w.amount("listCost", d.ListCost)
+	w.amount("cost", d.Cost)
+	w.optionalAmount("estimatedCost", d.EstimatedCost)
+	w.text("currency", d.Currency)
+	w.amount("multiplier", d.Multiplier)
+	w.amounts("rates", d.Rates)
+	w.name("ratesVersion")
+	w.b = strconv.AppendUint(w.b, d.RatesVersion, 10)
+	if !d.RatesFrom.IsZero() {
+		w.time("ratesFrom", d.RatesFrom)
+	}
+	w.optionalAmount("adjustedListCost", d.AdjustedListCost)
+	w.optionalAmount("adjustedCost", d.AdjustedCost)
 }
 
 // writer appends the members of a JSON object.
@@ -96,6 +117,29 @@ func (w *writer) texts(name string, values map[string]string) {
 	w.b = append(w.b, '{')
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		w.text(k, values[k])
+	}
+	w.b = append(w.b, '}')
+}
+
+func (w *writer) amount(name string, a money.Amount) {
+	w.name(name)
+	w.b = append(a.Append(append(w.b, '"')), '"')
+}
+
+func (w *writer) optionalAmount(name string, a money.Amount) {
+	if !a.IsZero() {
+		w.amount(name, a)
+	}
+}
+
+func (w *writer) amounts(name string, values map[string]money.Amount) {
+	if len(values) == 0 {
+		return
+	}
+	w.name(name)
+	w.b = append(w.b, '{')
+	for _, k := range slices.Sorted(maps.Keys(values)) {
+		w.amount(k, values[k])
 	}
 	w.b = append(w.b, '}')
 }

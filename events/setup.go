@@ -70,6 +70,10 @@ var setUpStreams = []setUpStream{
 		_, err := OpenConfig(ctx, nc, copies)
 		return err
 	}},
+	{objectsStream, func(ctx context.Context, nc *nats.Conn, copies int) error {
+		_, err := OpenObjects(ctx, nc, copies)
+		return err
+	}},
 	{onceStream, func(ctx context.Context, nc *nats.Conn, copies int) error {
 		_, err := OpenIdempotency(ctx, nc, copies)
 		return err

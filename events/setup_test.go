@@ -1,6 +1,7 @@
 package events
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,10 +47,10 @@ func TestSetUpRepeats(t *testing.T) {
 		dry  bool
 		want string
 	}{
-		{true, "differs missing missing there missing"},
-		{true, "differs missing missing there missing"},
-		{false, "changed made made there made"},
-		{false, "there there there there there"},
+		{true, "differs missing missing missing there missing"},
+		{true, "differs missing missing missing there missing"},
+		{false, "changed made made made there made"},
+		{false, "there there there there there there"},
 	} {
 		done, err := SetUp(ctx, g.admin, 0, step.dry)
 		if err != nil || states(done) != step.want {
@@ -79,13 +80,32 @@ func TestSetUpNeedsRights(t *testing.T) {
 	g := &ground{dir: dir}
 	g.cluster = natstest.StartCluster(t, natstest.Options{Servers: 1, Config: g.file(t, usersFile)})
 	done, err := SetUp(t.Context(), g.connect(t, adminName), 0, true)
-	if err != nil || states(done) != "missing missing missing missing missing" {
+	if err != nil || states(done) != "missing missing missing missing missing missing" {
 		t.Errorf("a dry run: %v, %v", done, err)
 	}
 	replica := g.connect(t, replicaName)
 	_, err = OpenUsage(t.Context(), replica, UsageConfig{})
 	if err == nil || !strings.Contains(err.Error(), "tollgate nats setup") || !strings.Contains(err.Error(), "STREAM.CREATE.TOLLGATE_USAGE") {
 		t.Errorf("a replica makes the stream: %v", err)
+	}
+	_, err = OpenObjects(t.Context(), replica, 0)
+	if err == nil || !strings.Contains(err.Error(), "tollgate nats setup") {
+		t.Errorf("a replica makes the bucket of objects: %v", err)
+	}
+}
+
+// Users that an older version made have no right to what is new since.
+func TestSetUpOfAnOlderVersion(t *testing.T) {
+	g := &ground{dir: setUpFiles(t)}
+	older := strings.ReplaceAll(g.file(t, usersFile), objectsBucket, "TOLLGATE_NOTHING")
+	g.cluster = natstest.StartCluster(t, natstest.Options{Servers: 1, Config: older})
+	for _, role := range []string{replicaName, adminName} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := OpenObjects(ctx, g.connect(t, role), 0)
+		if err == nil || !strings.Contains(err.Error(), "tollgate nats setup --dir") {
+			t.Errorf("as %s: %v", role, err)
+		}
 	}
 }
 
@@ -106,7 +126,7 @@ func TestSetUpCopies(t *testing.T) {
 		}
 	}
 	done, err := SetUp(t.Context(), g.admin, 1, false)
-	if err != nil || states(done) != "there there there there there" || !strings.Contains(done[0].Detail, "3 copies, not 1") {
+	if err != nil || states(done) != "there there there there there there" || !strings.Contains(done[0].Detail, "3 copies, not 1") {
 		t.Errorf("with 1 asked for: %v, %v", done, err)
 	}
 }

@@ -39,6 +39,7 @@ type UsageConfig struct {
 type Usage struct {
 	js      jetstream.JetStream
 	stream  jetstream.Stream
+	reads   readable
 	hold    func() error
 	replica string
 }
@@ -64,7 +65,7 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*askTimeout)
 	defer cancel()
 	stream, err := openStream(ctx, nc, js, jetstream.StreamConfig{
 		Name:        UsageStream,
@@ -81,7 +82,7 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 		return nil, fmt.Errorf("the stream %s recognises an event that it has for %v only, so events could be counted twice: set its duplicate window to %v",
 			UsageStream, is.Duplicates, duplicateWindow)
 	}
-	return &Usage{js, stream, cfg.Hold, cfg.Replica}, nil
+	return &Usage{js, stream, newReadable(stream), cfg.Hold, cfg.Replica}, nil
 }
 
 // Outgoing is an event on its way into the stream.

@@ -151,7 +151,7 @@ func (r *Relay) closeCopies(ctx context.Context, now time.Time, owner string) {
 	lapsed := r.copies.lapsed(now, owner, r.cfg.Gone)
 	r.mu.Unlock()
 	for _, f := range lapsed {
-		u := &authz.Usage{Admission: f.Admission, Outcome: authz.Unknown, Measurement: authz.None}
+		u := authz.Unsettled(f.Admission)
 		if r.close(f, u) {
 			r.cfg.Settler.GiveBack(now, u)
 			continue

@@ -1,6 +1,10 @@
 package totals
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"tollgate/authz/money"
+)
 
 // Counts are what events add up to. A known zero and nothing look the same.
 type Counts struct {
@@ -17,11 +21,14 @@ type Counts struct {
 	// UnmeasuredRequests are those whose tokens nobody knows, superseded ones
 	// included.
 	UnmeasuredRequests int64
+
+	// ListCost is what it costs by the rates, Cost what is billed; USD, exact.
+	ListCost, Cost money.Amount
 }
 
 // columns are the counts in their written order, which is that of the bits of a
-// written form's mask: the usual ones first. New ones go to the end. Amounts of
-// money will be columns too, of exact decimals in a form of their own.
+// written form's mask: the usual ones first. New ones go to the end, behind the
+// amounts.
 func (c *Counts) columns() [10]*int64 {
 	return [...]*int64{
 		&c.Requests, &c.InputTokens, &c.OutputTokens,
@@ -29,6 +36,16 @@ func (c *Counts) columns() [10]*int64 {
 		&c.EstimatedRequests, &c.EstimatedInputTokens, &c.EstimatedOutputTokens,
 		&c.UnmeasuredRequests,
 	}
+}
+
+// amounts are columns too, behind those, in the packed form of money.
+func (c *Counts) amounts() [2]*money.Amount { return [...]*money.Amount{&c.Cost, &c.ListCost} }
+
+func (c *Counts) equal(d *Counts) bool {
+	a, b := *c, *d
+	same := a.Cost.Cmp(b.Cost) == 0 && a.ListCost.Cmp(b.ListCost) == 0
+	a.Cost, a.ListCost, b.Cost, b.ListCost = money.Amount{}, money.Amount{}, money.Amount{}, money.Amount{}
+	return same && a == b
 }
 
 func (c *Counts) add(d *Counts) {
@@ -42,15 +59,22 @@ func (c *Counts) add(d *Counts) {
 	c.EstimatedInputTokens += d.EstimatedInputTokens
 	c.EstimatedOutputTokens += d.EstimatedOutputTokens
 	c.UnmeasuredRequests += d.UnmeasuredRequests
+	c.ListCost = c.ListCost.Add(d.ListCost)
+	c.Cost = c.Cost.Add(d.Cost)
 }
 
 // append writes the columns that aren't zero, behind a mask of which they are.
 func (c *Counts) append(b []byte) []byte {
-	columns := c.columns()
+	columns, amounts := c.columns(), c.amounts()
 	var mask uint64
 	for i, v := range columns {
 		if *v != 0 {
 			mask |= 1 << i
+		}
+	}
+	for i, v := range amounts {
+		if !v.IsZero() {
+			mask |= 1 << (len(columns) + i)
 		}
 	}
 	b = binary.AppendUvarint(b, mask)
@@ -59,14 +83,19 @@ func (c *Counts) append(b []byte) []byte {
 			b = binary.AppendVarint(b, *v)
 		}
 	}
+	for _, v := range amounts {
+		if !v.IsZero() {
+			b = v.AppendPacked(b)
+		}
+	}
 	return b
 }
 
 // parse reads what append wrote and returns the rest; false: b is none.
 func (c *Counts) parse(b []byte) ([]byte, bool) {
 	mask, n := binary.Uvarint(b)
-	columns := c.columns()
-	if n <= 0 || mask>>len(columns) != 0 {
+	columns, amounts := c.columns(), c.amounts()
+	if n <= 0 || mask>>(len(columns)+len(amounts)) != 0 {
 		return nil, false
 	}
 	b = b[n:]
@@ -80,6 +109,15 @@ func (c *Counts) parse(b []byte) ([]byte, bool) {
 			return nil, false
 		}
 		*columns[i], b = v, b[n:]
+	}
+	for i := range amounts {
+		if mask&(1<<(len(columns)+i)) == 0 {
+			continue
+		}
+		var ok bool
+		if *amounts[i], b, ok = money.ParsePacked(b); !ok {
+			return nil, false
+		}
 	}
 	return b, true
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"tollgate/authz"
+	"tollgate/authz/money"
 	"tollgate/events"
 )
 
@@ -40,6 +41,8 @@ type stored struct {
 		CacheCreationInputTokens int64             `json:"cacheCreationInputTokens"`
 		OutputTokens             int64             `json:"outputTokens"`
 		ReasoningOutputTokens    int64             `json:"reasoningOutputTokens"`
+		ListCost                 money.Amount      `json:"listCost"`
+		Cost                     money.Amount      `json:"cost"`
 	} `json:"data"`
 }
 
@@ -58,6 +61,7 @@ func parseEvent(payload []byte) (event, error) {
 			InputTokens: d.InputTokens, OutputTokens: d.OutputTokens,
 			CacheReadInputTokens: d.CacheReadInputTokens, CacheCreationInputTokens: d.CacheCreationInputTokens,
 			ReasoningOutputTokens: d.ReasoningOutputTokens,
+			ListCost:              d.ListCost, Cost: d.Cost,
 		},
 	}
 	known := e.adjusts || s.Type == events.TypeUsage

@@ -43,6 +43,10 @@ type Config struct {
 	Stream Stream
 	// Path is the file of the snapshot; its neighbours begin with its name.
 	Path string
+	// Folding and Folded are called with the id of each event that was read, counted
+	// before or not: just before Spent has it, and just after. They must be quick and
+	// must not ask the Folder anything, which waits for them. nil: nobody is told.
+	Folding, Folded func(id string)
 	// Log gets what a person should look into. nil: slog.Default().
 	Log *slog.Logger
 }
@@ -61,6 +65,8 @@ type Folder struct {
 	waiters []waiter
 	written uint64 // changes that the snapshot has; guarded by writing
 	changes uint64 // guarded by writing
+
+	spending *spending
 
 	repeated, unreadable, failed atomic.Int64
 }
@@ -100,11 +106,16 @@ func Open(cfg Config) (*Folder, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	for _, f := range []*func(string){&cfg.Folding, &cfg.Folded} {
+		if *f == nil {
+			*f = func(string) {}
+		}
+	}
 	state, at, err := load(cfg.Path, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{cfg: cfg, state: state, place: at}
+	f := &Folder{cfg: cfg, state: state, place: at, spending: newSpending()}
 	f.asOf = AsOf{Seq: at.seq}
 	if at.stored != 0 {
 		f.asOf.Stored = time.Unix(0, at.stored).UTC()

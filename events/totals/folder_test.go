@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tollgate/authz/money"
 	"tollgate/events"
 )
 
@@ -365,6 +366,7 @@ func TestFolderIsTheSum(t *testing.T) {
 					if r.IntN(20) > 0 {
 						m.at = events.Position{Replica: fmt.Sprint("r", replica), Epoch: uint64(1 + i/150), Seq: uint64(1 + i + r.IntN(2)*10_000)}
 					}
+					m.event.Data.Cost, m.event.Data.ListCost = money.New(r.Int64N(1e9), r.IntN(20)), money.New(r.Int64(), r.IntN(20))
 					all = append(all, m)
 				}
 				s.store(m.event, m.at)
@@ -410,8 +412,15 @@ func TestFolderIsTheSum(t *testing.T) {
 				for _, row := range a.Rows {
 					sum.add(&row.Counts)
 				}
-				if sum.Requests != int64(len(distinct)) {
-					t.Fatalf("seed %d, by %b: %d requests of %d", seed, group, sum.Requests, len(distinct))
+				var list, cost money.Amount
+				for _, e := range distinct {
+					list, cost = list.Add(e.counts.ListCost), cost.Add(e.counts.Cost)
+				}
+				if sum.ListCost.Cmp(list) != 0 || sum.Cost.Cmp(cost) != 0 {
+					t.Fatalf("seed %d, by %b: %s of %s, want %s of %s", seed, group, sum.Cost, sum.ListCost, cost, list)
+				}
+				if whole := want.rows(Query{})[0].Counts; !sum.equal(&whole) || sum.Requests != int64(len(distinct)) {
+					t.Fatalf("seed %d, by %b: %+v, of %d requests; want %+v", seed, group, sum, len(distinct), whole)
 				}
 			}
 			stop()

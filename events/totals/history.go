@@ -9,7 +9,7 @@ import (
 
 // history is what one series used, by minute. Most of it is packed: the sum of
 // it, then entries sorted by time, each as the distance in minutes from the one
-// before and its counts, some ten bytes in all. What changes now is beside it;
+// before and its counts, some ten to twenty bytes in all. What changes now is beside it;
 // a minute may be in both, and in the second twice after a restart: they add up.
 //
 // packed is never changed, only replaced, so that a reader may keep it.
@@ -92,7 +92,7 @@ func (h *history) pack(floor uint32) {
 			e.add(&all[n].Counts)
 		}
 		all = all[n:]
-		if e.Counts == (Counts{}) {
+		if e.equal(&Counts{}) {
 			continue
 		}
 		b = e.append(binary.AppendUvarint(b, uint64(e.minute-before)))
@@ -149,5 +149,5 @@ func (h *history) restore(packed []byte) bool {
 			h.fine = min(h.fine, e.minute)
 		}
 	})
-	return ok && sum == stated
+	return ok && sum.equal(&stated)
 }

@@ -108,13 +108,24 @@ func (f *Folder) fold(m events.Followed) error {
 	f.changes++
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil && !f.state.Fold(&e, m.Position) {
-		f.repeated.Add(1)
+	if err == nil {
+		f.count(&e, m.Position)
 	}
 	f.place.seq, f.place.stored = m.Seq, m.Stored.UnixNano()
 	f.asOf = AsOf{Seq: m.Seq, Stored: m.Stored, Pending: m.Pending, Current: f.asOf.Current || m.Pending == 0}
 	f.wake()
 	return nil
+}
+
+// count counts an event once. f.mu is held.
+func (f *Folder) count(e *event, p events.Position) {
+	f.cfg.Folding(e.id)
+	defer f.cfg.Folded(e.id)
+	if !f.state.Fold(e, p) {
+		f.repeated.Add(1)
+		return
+	}
+	f.spending.add(e)
 }
 
 // reached says that everything up to a place is counted, and all that is stored.

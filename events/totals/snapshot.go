@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A snapshot, version 1: the magic, the version (32 bits, little-endian), the
+// A snapshot, version 2: the magic, the version (32 bits, little-endian), the
 // body, and a CRC-32C of all before it. In the body numbers are uvarints, and
 // varints where they may be negative; texts and lists begin with their length.
 //
@@ -25,10 +25,11 @@ import (
 //	epochs      replica, number, last use, base, blocks (number, 512 bits)
 //	ids         16 bytes each, oldest first
 //
-// What refers to a list above does so by number, from 0.
+// What refers to a list above does so by number, from 0. Version 1 is the same
+// without amounts of money in the counts.
 const (
 	snapshotMagic   = "TGTOTALS"
-	snapshotVersion = 1
+	snapshotVersion = 2
 	snapshotHeader  = len(snapshotMagic) + 4
 	snapshotTrailer = 4
 )

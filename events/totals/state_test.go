@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tollgate/authz"
+	"tollgate/authz/money"
 	"tollgate/events"
 )
 
@@ -72,7 +73,7 @@ func (m *model) rows(q Query) []Row {
 	}
 	rows := []Row{}
 	for r, c := range sums {
-		if q.GroupBy != 0 && *c == (Counts{}) {
+		if q.GroupBy != 0 && c.equal(&Counts{}) {
 			continue
 		}
 		r.Counts = *c
@@ -128,6 +129,10 @@ func drawEvent(t *rapid.T, n int, now time.Time) *events.Event {
 	e.Data.Measurement = rapid.SampledFrom([]authz.Measurement{authz.Reported, authz.Estimated, authz.None}).Draw(t, "measurement")
 	e.Data.InputTokens = rapid.Int64Range(0, 1000).Draw(t, "in")
 	e.Data.CacheReadInputTokens = rapid.Int64Range(0, 10).Draw(t, "cached")
+	// In the last digit of a sum every part shows; some don't fit into a word.
+	cost := rapid.OneOf(rapid.Int64Range(-1000, 1000), rapid.Int64())
+	e.Data.Cost = money.New(cost.Draw(t, "cost"), rapid.IntRange(0, 24).Draw(t, "decimals"))
+	e.Data.ListCost = money.New(cost.Draw(t, "list cost"), rapid.IntRange(0, 24).Draw(t, "decimals of the list cost"))
 	return e
 }
 
@@ -248,7 +253,7 @@ func TestTotalsAreTheSum(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := slices.DeleteFunc(a.Rows, func(r Row) bool { return q.GroupBy != 0 && r.Counts == Counts{} })
+				got := slices.DeleteFunc(a.Rows, func(r Row) bool { return q.GroupBy != 0 && r.equal(&Counts{}) })
 				if want := want.rows(q); !slices.EqualFunc(got, want, equalRows) {
 					t.Fatalf("%+v:\n got %+v\nwant %+v", q, got, want)
 				}
@@ -267,7 +272,8 @@ func parsedOrFatal(t *rapid.T, e *events.Event) *event {
 
 func equalRows(a, b Row) bool {
 	same := a.Start.Equal(b.Start)
-	a.Start, b.Start = time.Time{}, time.Time{}
+	same = same && a.equal(&b.Counts)
+	a.Start, b.Start, a.Counts, b.Counts = time.Time{}, time.Time{}, Counts{}, Counts{}
 	return same && a == b
 }
 
@@ -470,7 +476,7 @@ func TestFrozenEventsCount(t *testing.T) {
 			t.Errorf("%s is not new", file)
 		}
 	}
-	if rows := answer(t, s, Query{}); usages < 4 || adjusted != 1 || rows[0].Requests != usages {
+	if rows := answer(t, s, Query{}); usages < 4 || adjusted != 2 || rows[0].Requests != usages {
 		t.Errorf("%d requests of %d events", rows[0].Requests, usages)
 	}
 	if rows := answer(t, s, Query{GroupBy: ByKey}); rows[0].Key != "" || rows[0].Requests != 1 {
