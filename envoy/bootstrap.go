@@ -92,7 +92,11 @@ func bootstrap(o Options) *bootstrapv3.Bootstrap {
 		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
 			Pipe: &corev3.Pipe{Path: AdminSocket, Mode: 0o600},
 		}}},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{buildServerCluster(o, serverCluster), buildServerCluster(o, configCluster)}},
+		// All that lead to Tollgate are here, where o names every replica: whichever
+		// of them sends the rest may know of itself only.
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{
+			buildServerCluster(o, serverCluster), buildServerCluster(o, configCluster), buildManagementCluster(o),
+		}},
 		LayeredRuntime:  &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{runtimeFlags()}},
 		OverloadManager: overload(o),
 	}

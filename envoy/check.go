@@ -37,6 +37,7 @@ const (
 	metaToken    = "adm"      // the admission token, for settlement
 	metaEdits    = "edits"    // of the body, for lua/edit.lua
 	metaStrip    = "strip"    // that the added usage chunk goes out of the stream
+	metaWatch    = "watch"    // the members of the answer that settlement wants to be told
 	metaAnswered = "answered" // that Tollgate answered the request itself
 )
 
@@ -232,6 +233,9 @@ func admitted(d *authz.Decision) *structpb.Struct {
 	}
 	if d.Strip {
 		fields[metaStrip] = structpb.NewBoolValue(true)
+	}
+	if len(d.Watch) > 0 {
+		fields[metaWatch] = structpb.NewStringValue(strings.Join(d.Watch, " "))
 	}
 	return &structpb.Struct{Fields: fields}
 }

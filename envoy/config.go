@@ -75,11 +75,16 @@ const SmallBody = 8 << 10
 // whoever starts Envoy.
 type Spec struct {
 	Clusters []Cluster
-	Routes   []Route // tried longest prefix first
-	// Managed are the paths that ServerOptions.Managed answers on any replica, with
-	// every method and without a Check. They are whole paths and tried before
-	// Routes; the last segment may be {id}, which stands for any one.
-	Managed []string
+	Routes   []Route   // tried longest prefix first
+	Managed  []Managed // tried before Routes
+}
+
+// Managed is a path that ServerOptions.Managed answers on any replica, with every
+// method and without a Check.
+type Managed struct {
+	Path  string   // whole; the last segment may be {id}, which stands for any one
+	Hosts []string // as Route.Hosts
+	CORS  *CORS    // as Route.CORS
 }
 
 // Cluster is one model's upstreams, or a route's.
@@ -110,6 +115,17 @@ type Route struct {
 	// Prefix is the path's start, by whole segments: "/v1" has "/v1/models" but
 	// not "/v1x". "/" has everything.
 	Prefix string
+	// Hosts are those that the route is for, in lower case and without a port:
+	// api.example.com, or *.example.com for all below it. A request's host is compared
+	// in any case, and without its port. Of several routes for the same requests the
+	// one counts that names the host most exactly. Nil: all hosts.
+	Hosts []string
+	// Header is one that a request must have. "": none. A route that asks for one is
+	// tried before one that doesn't.
+	Header string
+	// CORS, if not nil, lets pages of other origins call from browsers; their
+	// preflights are answered without a Check.
+	CORS *CORS
 	// Rewrite replaces Prefix towards the upstream. "": nothing is replaced.
 	Rewrite string
 	// WebSocket says that these paths are WebSockets, which no other route lets
@@ -142,7 +158,7 @@ const (
 type Resources struct {
 	Listener *listenerv3.Listener // has a copy of Routes, for a static configuration
 	Routes   *routev3.RouteConfiguration
-	Clusters []*clusterv3.Cluster // the Spec's, and the one for what is managed
+	Clusters []*clusterv3.Cluster // the Spec's
 	Secrets  []*tlsv3.Secret      // the Clusters'; they say where each is found
 	live     live                 // for a configuration that changes
 }
@@ -164,10 +180,6 @@ func Build(o Options, s Spec) (*Resources, error) {
 	static, streamed, err := buildClusters(o, s.Clusters)
 	if err != nil {
 		return nil, fmt.Errorf("envoy configuration: %w", err)
-	}
-	if len(s.Managed) > 0 {
-		c := buildManagementCluster(o)
-		static.clusters, streamed.clusters = append(static.clusters, c), append(streamed.clusters, c)
 	}
 	routes := buildRoutes(o, s)
 	return &Resources{
@@ -241,17 +253,18 @@ func (s Spec) check() error {
 		if err := r.check(); err != nil {
 			errs = append(errs, fmt.Errorf("route %q: %w", r.Prefix, err))
 		}
-		if prefixes[r.Prefix] {
+		same := fmt.Sprint(r.Prefix, r.Header, r.Hosts)
+		if prefixes[same] {
 			errs = append(errs, fmt.Errorf("route %q: there are two", r.Prefix))
 		}
-		prefixes[r.Prefix] = true
+		prefixes[same] = true
 	}
-	for i, p := range s.Managed {
-		if err := checkManaged(p); err != nil {
+	for i, m := range s.Managed {
+		if err := m.check(); err != nil {
 			errs = append(errs, err)
 		}
-		if slices.Contains(s.Managed[:i], p) {
-			errs = append(errs, fmt.Errorf("managed path %q: it is there twice", p))
+		if slices.ContainsFunc(s.Managed[:i], func(other Managed) bool { return other.Path == m.Path && slices.Equal(other.Hosts, m.Hosts) }) {
+			errs = append(errs, fmt.Errorf("managed path %q: it is there twice", m.Path))
 		}
 	}
 	return errors.Join(errs...)
@@ -288,6 +301,8 @@ func (r Route) check() error {
 	switch {
 	case r.Prefix != "/" && !cleanPath(r.Prefix):
 		return errors.New("write the prefix as /a/b, or / for everything")
+	case r.Header != strings.ToLower(r.Header) || strings.ContainsAny(r.Header, " :\r\n"):
+		return fmt.Errorf("header %q: write its name in lower case", r.Header)
 	case r.Rewrite != "" && r.Rewrite != "/" && !cleanPath(r.Rewrite):
 		return fmt.Errorf("rewrite %q: write it as /a/b", r.Rewrite)
 	case r.Prefix == "/" && r.Rewrite != "":
@@ -297,7 +312,7 @@ func (r Route) check() error {
 	case r.MaxBody > math.MaxInt32 || r.MaxMultipart > math.MaxInt32:
 		return errors.New("a body may have 2 GiB at most")
 	}
-	return nil
+	return errors.Join(checkHosts(r.Hosts), r.CORS.check())
 }
 
 // cleanPath reports whether p is an absolute path of plain segments: what can

@@ -11,6 +11,7 @@ import (
 	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
@@ -92,6 +93,9 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 		MergeSlashes:                 true,
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
 
+		// Hosts too have one spelling; see Route.Hosts.
+		StripTrailingHostDot: true,
+
 		// The client is who connected; nobody's x-forwarded-for makes a request
 		// internal.
 		UseRemoteAddress:      wrapperspb.Bool(true),
@@ -119,10 +123,12 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 		AccessLog:             []*accesslogv3.AccessLog{lostRequests(o)},
 
 		HttpFilters: []*hcmv3.HttpFilter{
+			httpFilter(corsFilter, &corsv3.Cors{}),
 			luaFilter(tapFilter, tapLua),
 			httpFilter(precheckFilter, precheck(o)),
 			httpFilter(checkFilter, check(o)),
 			luaFilter(editFilter, editLua),
+			httpFilter("envoy.filters.http.header_mutation", noTrailers()),
 			httpFilter("envoy.filters.http.ratelimit", settlement(o)),
 			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		},

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -43,24 +44,29 @@ const (
 	managedIdle = 30 * time.Second
 )
 
-func checkManaged(path string) error {
-	if p := strings.TrimSuffix(path, managedID); !cleanPath(p) || strings.ContainsAny(p, "{}") {
-		return fmt.Errorf("managed path %q: write it as /a/b or /a/b%s", path, managedID)
+func (m Managed) check() error {
+	if p := strings.TrimSuffix(m.Path, managedID); !cleanPath(p) || strings.ContainsAny(p, "{}") {
+		return fmt.Errorf("managed path %q: write it as /a/b or /a/b%s", m.Path, managedID)
+	}
+	if err := errors.Join(checkHosts(m.Hosts), m.CORS.check()); err != nil {
+		return fmt.Errorf("managed path %q: %w", m.Path, err)
 	}
 	return nil
 }
 
 // managedRoute is the way to Tollgate's own handler. It looks at keys by itself, so
 // nothing is checked, nothing is accounted, and no body is held.
-func managedRoute(path string) *routev3.Route {
-	m := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}}
-	if before, ok := strings.CutSuffix(path, managedID); ok {
+func managedRoute(managed Managed) *routev3.Route {
+	m := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: managed.Path}}
+	if before, ok := strings.CutSuffix(managed.Path, managedID); ok {
 		m.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: regexp.QuoteMeta(before) + "/[^/]+"}}
 	}
 	off := pack(&extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_Disabled{Disabled: true}})
 	noLua := pack(&luav3.LuaPerRoute{Override: &luav3.LuaPerRoute_Disabled{Disabled: true}})
+	filters := map[string]*anypb.Any{precheckFilter: off, checkFilter: off, tapFilter: noLua, editFilter: noLua}
+	managed.CORS.allow(filters)
 	return &routev3.Route{
-		Name:  "managed " + path,
+		Name:  "managed " + managed.Path,
 		Match: m,
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 			ClusterSpecifier:  &routev3.RouteAction_Cluster{Cluster: managementCluster},
@@ -68,7 +74,7 @@ func managedRoute(path string) *routev3.Route {
 			MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(managedTime)},
 			RetryPolicy:       retries(),
 		}},
-		TypedPerFilterConfig: map[string]*anypb.Any{precheckFilter: off, checkFilter: off, tapFilter: noLua, editFilter: noLua},
+		TypedPerFilterConfig: filters,
 		RequestHeadersToAdd:  []*corev3.HeaderValueOption{replyHeader(remoteHeader, "%DOWNSTREAM_REMOTE_ADDRESS%")},
 	}
 }

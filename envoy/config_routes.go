@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,33 +28,39 @@ const (
 	clientRequestIDHeader = "x-client-request-id"
 )
 
-// buildRoutes makes one route of each managed path, and four of each Route, by what
-// is known of a request before its body: see variant.
-func buildRoutes(o Options, spec Spec) *routev3.RouteConfiguration {
-	specs := slices.Clone(spec.Routes)
-	slices.SortStableFunc(specs, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
-	var routes []*routev3.Route
-	for _, path := range spec.Managed {
-		routes = append(routes, managedRoute(path))
-	}
-	for _, s := range specs {
-		for _, v := range variants(o, s) {
-			routes = append(routes, &routev3.Route{
-				Name:                 v.name + " " + s.Prefix,
-				Match:                match(s.Prefix, v.headers...),
-				Action:               &routev3.Route_Route{Route: action(s)},
-				TypedPerFilterConfig: v.filters,
-				// Read when the route is chosen, and not for the upstream's eyes.
-				RequestHeadersToRemove: []string{clusterHeader},
-			})
+// checkedRoutes makes four routes of a Route, by what is known of a request before
+// its body: see variant.
+func checkedRoutes(o Options, s Route) []*routev3.Route {
+	ways := variants(o, s)
+	routes := make([]*routev3.Route, 0, len(ways))
+	for _, v := range ways {
+		filters := maps.Clone(v.filters)
+		s.CORS.allow(filters)
+		headers := v.headers
+		if s.Header != "" {
+			headers = append(slices.Clip(headers), &routev3.HeaderMatcher{Name: s.Header, HeaderMatchSpecifier: present(true)})
 		}
+		routes = append(routes, &routev3.Route{
+			Name:                 v.name + " " + s.Prefix,
+			Match:                match(s.Prefix, headers...),
+			Action:               &routev3.Route_Route{Route: action(s)},
+			TypedPerFilterConfig: filters,
+			// Read when the route is chosen, and not for the upstream's eyes.
+			RequestHeadersToRemove: []string{clusterHeader},
+		})
 	}
+	return routes
+}
+
+func buildRoutes(o Options, spec Spec) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
 		Name: routesName,
 		// Nobody downstream of the answer can read the usage of a compressed one,
 		// and nobody is internal because it connects over loopback.
 		RequestHeadersToRemove: []string{"accept-encoding", "x-envoy-internal"},
-		VirtualHosts:           []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}},
+		// The same reading of a host as the Check's: see catalog.HostName.
+		IgnorePortInHostMatching: true,
+		VirtualHosts:             buildHosts(o, spec),
 	}
 }
 

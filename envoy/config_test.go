@@ -48,10 +48,16 @@ func TestBuildRefuses(t *testing.T) {
 		`MaxDuration`:                      func(_ *Options, s *Spec) { s.Routes[0].MaxDuration = -1 },
 		`2 GiB`:                            func(_ *Options, s *Spec) { s.Routes[0].MaxBody = 1 << 31 },
 		`route "/v1": there are two`:       func(_ *Options, s *Spec) { s.Routes = append(s.Routes, s.Routes[0]) },
-		`managed path "/a/"`:               func(_ *Options, s *Spec) { s.Managed = []string{"/a/"} },
-		`managed path "/{id}"`:             func(_ *Options, s *Spec) { s.Managed = []string{"/{id}"} },
-		`managed path "/{id}/a"`:           func(_ *Options, s *Spec) { s.Managed = []string{"/{id}/a"} },
-		`managed path "/a": it is there`:   func(_ *Options, s *Spec) { s.Managed = []string{"/a", "/a"} },
+		`host "Api.example.com"`:           func(_ *Options, s *Spec) { s.Routes[0].Hosts = []string{"Api.example.com"} },
+		`host "a:80"`:                      func(_ *Options, s *Spec) { s.Routes[0].Hosts = []string{"a:80"} },
+		`host "a": it is there twice`:      func(_ *Options, s *Spec) { s.Routes[0].Hosts = []string{"a", "a"} },
+		`header "X-A"`:                     func(_ *Options, s *Spec) { s.Routes[0].Header = "X-A" },
+		`CORS: it needs`:                   func(_ *Options, s *Spec) { s.Routes[0].CORS = &CORS{Origins: []string{"https://a"}} },
+		`"/a": host "*"`:                   func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/a", Hosts: []string{"*"}}} },
+		`managed path "/a/"`:               func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/a/"}} },
+		`managed path "/{id}"`:             func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/{id}"}} },
+		`managed path "/{id}/a"`:           func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/{id}/a"}} },
+		`managed path "/a": it is there`:   func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/a"}, {Path: "/a"}} },
 	} {
 		o, s := good()
 		change(&o, &s)

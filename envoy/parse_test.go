@@ -5,10 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -149,6 +152,32 @@ func TestForgedHeaders(t *testing.T) {
 	}
 }
 
+// What a check wants to be told fits through Envoy: see the tap's bounds and reader.
+func TestWatchedMembers(t *testing.T) {
+	d := authz.Decision{Admission: &authz.Admission{}, Watch: []string{"a.b", "c"}}
+	if got := admitted(&d).GetFields()[metaWatch].GetStringValue(); got != "a.b c" {
+		t.Errorf("Envoy is told to watch for %q", got)
+	}
+	if got := admitted(&authz.Decision{Admission: &authz.Admission{}}).GetFields(); got[metaWatch] != nil {
+		t.Errorf("Envoy is told to watch for nothing: %v", got)
+	}
+	member := regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+	for _, name := range dialect.Names() {
+		d, _ := dialect.Lookup(name)
+		for i := range d.Paths {
+			watched := d.Paths[i].Watched()
+			if len(watched) > maxTold {
+				t.Errorf("%s %s has more members than are told: %q", name, d.Paths[i].Pattern, watched)
+			}
+			for _, w := range watched {
+				if !member.MatchString(w) {
+					t.Errorf("%s %s: %q can't be watched", name, d.Paths[i].Pattern, w)
+				}
+			}
+		}
+	}
+}
+
 func settlementOf(pairs ...string) *rlsv3.RateLimitRequest {
 	d := &rlcommonv3.RateLimitDescriptor{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -160,19 +189,21 @@ func settlementOf(pairs ...string) *rlsv3.RateLimitRequest {
 func TestReadSettlement(t *testing.T) {
 	token, seen, ok := readSettlement(settlementOf(
 		descSeen, "s=200 f=- d=1500 t=30 u=[::1]:80 new=x", descToken, "T",
-		"in", "5", "out", "6", "cached", "1", "created", "2", "reasoning", "3", "events", "7", "bytes", "800", "complete", "1", "reported", "1", "later", "x"))
+		"in", "5", "out", "6", "cached", "1", "created", "2", "reasoning", "3", "events", "7", "bytes", "800", "complete", "1", "reported", "1", "later", "x",
+		"told", "base_resp.status_code=0 title=a%20b%3D%25%C3%BC empty="))
 	want := authz.Observation{
 		Status: 200, Duration: 1500 * time.Millisecond, FirstByte: 30 * time.Millisecond, Upstream: "[::1]:80",
 		Reported: true, Tokens: authz.Tokens{Input: 5, CacheRead: 1, CacheCreation: 2, Output: 6, Reasoning: 3},
 		Events: 7, Bytes: 800, Complete: true,
+		Told: []authz.Label{{Name: "base_resp.status_code", Value: "0"}, {Name: "title", Value: "a b=%ü"}, {Name: "empty"}},
 	}
-	if !ok || token != "T" || seen != want {
+	if !ok || token != "T" || !reflect.DeepEqual(seen, want) {
 		t.Errorf("%v %q %+v", ok, token, seen)
 	}
 	// A hang-up before anything: all that nobody saw is zero.
 	_, seen, ok = readSettlement(settlementOf(descSeen, "s=0 f=DC d=3 t=- u=-", descToken, "T",
-		"in", "-", "out", "-", "cached", "-", "created", "-", "reasoning", "-", "events", "-", "bytes", "-", "complete", "-", "reported", "-"))
-	if want := (authz.Observation{Flags: "DC", Duration: 3 * time.Millisecond}); !ok || seen != want {
+		"in", "-", "out", "-", "cached", "-", "created", "-", "reasoning", "-", "events", "-", "bytes", "-", "complete", "-", "reported", "-", "told", "-"))
+	if want := (authz.Observation{Flags: "DC", Duration: 3 * time.Millisecond}); !ok || !reflect.DeepEqual(seen, want) {
 		t.Errorf("%v %+v", ok, seen)
 	}
 	// What an Envoy doesn't tell is not known, which is something else than zero.
@@ -198,7 +229,7 @@ func TestReadSettlement(t *testing.T) {
 			authz.Observation{Status: 200, Flags: "DC", Duration: 3 * time.Millisecond, FirstByte: 2 * time.Millisecond, Upstream: "h:1", Unwatched: true},
 		},
 	} {
-		if _, seen, ok := readSettlement(c.in); !ok || seen != c.want {
+		if _, seen, ok := readSettlement(c.in); !ok || !reflect.DeepEqual(seen, c.want) {
 			t.Errorf("%s: %+v, want %+v", name, seen, c.want)
 		}
 	}
@@ -218,6 +249,7 @@ func TestReadSettlement(t *testing.T) {
 func FuzzReadSettlement(f *testing.F) {
 	for _, in := range []*rlsv3.RateLimitRequest{
 		settlementOf(descSeen, "s=200 f=DC,UF d=1 t=2 u=h:1", descToken, "T", "in", "1", "reported", "1"),
+		settlementOf(descToken, "T", "told", "a=1 b.c=%20%ff =x d e=%0 "+strings.Repeat("f=1 ", 20)+"g="+strings.Repeat("x", 300)),
 		settlementOf(descSeen, "s=99999 d=18446744073709551615 t=-1", descToken, "T", "in", "9007199254740993", "out", "-1"),
 	} {
 		b, err := proto.Marshal(in)
@@ -245,6 +277,14 @@ func FuzzReadSettlement(f *testing.F) {
 		}
 		if !seen.Reported && seen.Tokens != (authz.Tokens{}) {
 			t.Errorf("tokens that nobody reported: %+v", seen)
+		}
+		if len(seen.Told) > maxTold {
+			t.Errorf("told too much: %+v", seen)
+		}
+		for _, l := range seen.Told {
+			if l.Name == "" || len(l.Value) > maxToldValue || !utf8.ValidString(l.Value) {
+				t.Errorf("told %q", l)
+			}
 		}
 	})
 }

@@ -3,10 +3,12 @@ package envoy
 import (
 	"context"
 	"log/slog"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
@@ -42,7 +44,17 @@ const (
 )
 
 // tapKeys are the tap's, told as descriptor entries of the same names.
-var tapKeys = []string{"in", "out", "cached", "created", "reasoning", "events", "bytes", "complete", "reported"}
+var tapKeys = []string{"in", "out", "cached", "created", "reasoning", "events", "bytes", "complete", "reported", tapTold}
+
+// tapTold is what the answer stated of the members that the Check named, as
+// readTold reads it.
+const tapTold = "told"
+
+// Bounds of what is told: those that the tap keeps to.
+const (
+	maxTold      = 8
+	maxToldValue = 256
+)
 
 // maxToken is far above what a token has, and keeps a stranger's out.
 const maxToken = 64 << 10
@@ -137,7 +149,26 @@ func readEntry(key, value string, token *string, seen *authz.Observation) {
 		seen.Complete = value == "1"
 	case "reported":
 		seen.Reported = value == "1"
+	case tapTold:
+		seen.Told = readTold(value)
 	}
+}
+
+// readTold reads "name=value name=value", the values percent-encoded. What can't be
+// one, and all of it where the tap has no word, is left out.
+func readTold(value string) []authz.Label {
+	var told []authz.Label
+	for field := range strings.FieldsSeq(value) {
+		name, escaped, ok := strings.Cut(field, "=")
+		v, err := url.PathUnescape(escaped)
+		if !ok || name == "" || err != nil || len(v) > maxToldValue || !utf8.ValidString(v) {
+			continue
+		}
+		if told = append(told, authz.Label{Name: name, Value: v}); len(told) == maxTold {
+			break
+		}
+	}
+	return told
 }
 
 // readSeen reads a value of seenFormat. "-" is Envoy's word for nothing. An Envoy

@@ -7,6 +7,9 @@
 --   complete  "1" once the end was seen
 --   reported  "1" if the answer stated its token usage; then also
 --   in, out, cached, created, reasoning: tokens; in and out include the others
+--   told      what it stated of the members that the Check named in "watch", a list
+--             of dotted names with spaces between: "base_resp.status_code=0 task_id=1069",
+--             the values percent-encoded; "-" where it stated none after all
 --
 -- All but complete are kept up to date while an event stream runs, for a client
 -- that hangs up leaves no later moment.
@@ -23,9 +26,172 @@ local MAX_USAGE = 8192
 local MAX_HELD = 8192
 -- More digits than this are not a count of tokens.
 local MAX_DIGITS = 15
+-- The longest value of a watched member that is told, in bytes.
+local MAX_VALUE = 256
+-- The most text that is kept of one: with its escapes, or with white space around.
+local MAX_TEXT = 2 * MAX_VALUE
+-- The longest key that every reader looks for, and more.
+local LONGEST_KEY = 16
 -- Members of an event's object in which a usage may stand, too: OpenAI's
 -- Responses API and Anthropic's message_start.
 local HOLDERS = { response = true, message = true }
+
+-- plan makes the tree of what is watched: nodes by the parts of the dotted names.
+-- Where one ends the node has the whole of it.
+--
+--   names    all of them, in order
+--   quoted   the first parts, as they stand in JSON
+--   longest  length of the longest key that is looked for
+local function plan(watch)
+  local p = { root = {}, names = {}, quoted = {}, longest = LONGEST_KEY }
+  for name in watch:gmatch("%S+") do
+    p.names[#p.names + 1] = name
+    local members, node = p.root, nil
+    for part in name:gmatch("[^.]+") do
+      if members[part] == nil then
+        members[part] = { members = {} }
+        if members == p.root then p.quoted[#p.quoted + 1] = '"' .. part .. '"' end
+        p.longest = math.max(p.longest, #part)
+      end
+      node = members[part]
+      members = node.members
+    end
+    node.name = name
+  end
+  return p
+end
+
+-- plans are those that were made before. There are as many as dialects have.
+local plans = {}
+local function plan_of(watch)
+  if watch == nil then return nil end
+  plans[watch] = plans[watch] or plan(watch)
+  return plans[watch]
+end
+
+-- bare is the number or word after a member's name, false where there is something
+-- else. null says nothing.
+local function bare(text)
+  local word = text:match("^%s*:%s*([%w.+-]+)%s*$")
+  if word == "null" then return nil end
+  if word == "true" or word == "false" then return word end
+  local number = word and #word <= MAX_VALUE and (word:find("^-?%d+%.?%d*$") or word:find("^-?%d+%.?%d*[eE][+-]?%d+$"))
+  return number and word or false
+end
+
+-- unquoted is the text of a string. false: it is long, has control characters, or
+-- escapes of anything but quotes, slashes and backslashes.
+local function unquoted(text)
+  local simple = true
+  if text:find("\\", 1, true) then
+    text = text:gsub("\\(.)", function(c)
+      simple = simple and (c == '"' or c == "\\" or c == "/")
+      return c
+    end)
+  end
+  return simple and #text <= MAX_VALUE and not text:find("%c") and text
+end
+
+-- told_text is what the settlement is told of values by name; nil: nothing.
+local function told_text(values, p)
+  local parts = {}
+  for _, name in ipairs(p.names) do
+    if values[name] then
+      parts[#parts + 1] = name .. "=" .. values[name]:gsub("[^%w._~:/-]", function(c)
+        return string.format("%%%02X", c:byte())
+      end)
+    end
+  end
+  return #parts > 0 and table.concat(parts, " ") or nil
+end
+
+-- A watcher is told by a reader what it comes to, and keeps the values of a plan's
+-- members.
+--
+--   values  by name: the text of a string, a number or a word; false: what can't be
+--           told, as that of a member that stands twice, for readers differ in
+--           which one they take
+--   news    values has changed; whoever has looked at it sets this back
+--   quoting the string that is read is a member's value
+local function watcher(p)
+  local w = { values = {}, news = false, quoting = false }
+  local members, level = p.root, 1 -- those of the object that is read, and how deep that is
+  local outer = {}                 -- those of the ones around it
+  local seen, lost = {}, {}
+  local leaf = nil                 -- the member whose value is read
+  local after, quoted = nil, nil   -- what came after its name so far; then of its string
+  local from = 1                   -- of the piece that is read: where that begins
+
+  local function tell(value)
+    if value ~= nil and not lost[leaf] then w.values[leaf.name], w.news = value, true end
+    leaf, after, quoted, w.quoting = nil, nil, nil, false
+  end
+
+  local function lose(node)
+    if node.name then w.values[node.name], w.news, lost[node] = false, true, true end
+    for _, inner in pairs(node.members) do lose(inner) end
+  end
+
+  -- named: a member's name was read, and ends before at.
+  function w.named(key, at)
+    local node = members[key]
+    if node == nil then return end
+    if seen[node] then lose(node) end
+    seen[node] = true
+    if node.name then leaf, after, from = node, "", at end
+  end
+
+  -- structure: at stop, outside of strings, is a quote, bracket or comma.
+  function w.structure(text, stop)
+    if after == nil then return end
+    after = after .. text:sub(from, stop - 1)
+    local c = text:byte(stop)
+    if #after > MAX_TEXT then
+      tell(false)
+    elseif c == 44 or c == 125 then -- , }
+      tell(bare(after))
+    elseif c == 34 and after:find("^%s*:%s*$") then
+      after, quoted, w.quoting = nil, "", true
+    else
+      tell(false)
+    end
+  end
+
+  -- string: this is some of the value, with its quote where it ends.
+  function w.string(text, ended)
+    quoted = quoted .. text
+    if ended then
+      tell(unquoted(quoted:sub(1, -2)))
+    elseif #quoted > MAX_TEXT then
+      tell(false)
+    end
+  end
+
+  -- cut: the piece ends here, with a line of an event's data or not; the next one
+  -- begins.
+  function w.cut(text, line)
+    if after then after = after .. text:sub(from) .. (line and "\n" or "") end
+    if after and #after > MAX_TEXT then tell(false) end
+    from = 1
+  end
+
+  -- enter: an object begins as the value of a member, whose members are read as this
+  -- one's. leave: it has ended. watches: it is to be entered for the watcher's sake.
+  function w.watches(key)
+    local node = members[key]
+    return node ~= nil and next(node.members) ~= nil
+  end
+  function w.enter(key)
+    local node = members[key]
+    outer[level], level = members, level + 1
+    members = node and node.members or {}
+  end
+  function w.leave()
+    level = level - 1
+    members = outer[level]
+  end
+  return w
+end
 
 -- A reader follows a JSON object piece by piece and finds, without keeping the
 -- rest:
@@ -36,15 +202,19 @@ local HOLDERS = { response = true, message = true }
 --   begun    the object's start was seen
 --   done     its end was seen
 --   broken   the text is not one JSON object (seen by its structure only)
+--   watcher  of the plan, if there is one
 --
--- What looks like a usage inside of a string, or deeper, is none.
-local function reader(holders)
-  local r = {}
+-- What looks like a usage, or a member, inside of a string, or deeper, is none.
+local function reader(holders, p)
+  local w = p and watcher(p)
+  local r = { watcher = w }
+  local longest = p and p.longest or LONGEST_KEY
   local depth, in_string, escaped = 0, false, false
-  local level, holder = 1, nil     -- depth of the object whose members are looked at; its name, if not the top
+  local level, holder = 1, nil     -- depth of the object whose members are looked at; its name, if one of holders
   local key, key_parts = nil, nil  -- of these members: the last one, and the one being read
   local want_key = false           -- a string that starts now is a key
   local value, value_size = nil, 0 -- pieces of the usage while it is read
+  local value_depth = 0            -- and the depth of the object that it is in
   local choosing = false           -- just after the bracket that opens the choices
 
   local function keep(text)
@@ -64,7 +234,7 @@ local function reader(holders)
     if escaped then at, escaped = at + 1, false end
     local stop = text:find('["\\]', at)
     if key_parts then
-      if (stop or #text + 1) - at > 16 or #key_parts == 16 then
+      if (stop or #text + 1) - at > longest or #key_parts > longest then
         key_parts = nil -- too long for those that are looked for
       else
         key_parts[#key_parts + 1] = text:sub(at, (stop or 0) - 1)
@@ -75,7 +245,10 @@ local function reader(holders)
       escaped, key_parts = true, nil
     else
       in_string = false
-      if key_parts then key, key_parts = table.concat(key_parts), nil end
+      if key_parts then
+        key, key_parts = table.concat(key_parts), nil
+        if w then w.named(key, stop + 1) end
+      end
     end
     return stop
   end
@@ -97,6 +270,7 @@ local function reader(holders)
       local stop
       if in_string then
         stop = pass_string(text, at)
+        if w and w.quoting then w.string(text:sub(at, stop or -1), not in_string) end
         if stop == nil then break end
       else
         if choosing then
@@ -105,6 +279,7 @@ local function reader(holders)
         end
         stop = text:find(depth == level and '["{}%[%],]' or '["{}%[%]]', at)
         if stop == nil then break end
+        if w then w.structure(text, stop) end
         local c = text:byte(stop)
         if c == 34 then
           in_string = true
@@ -113,10 +288,14 @@ local function reader(holders)
           want_key, key = true, nil
         elseif c == 123 or c == 91 then -- { [
           if depth == level then
-            if c == 123 and key == "usage" then
-              value, value_size, kept = {}, 0, stop
-            elseif c == 123 and depth == 1 and holders and holders[key] then
-              level, holder, want_key = 2, key, true
+            local holds = depth == 1 and holders and holders[key]
+            if c == 123 and key == "usage" and (depth == 1 or depth == 2 and holder) then
+              value, value_size, value_depth, kept = {}, 0, depth, stop
+            end
+            if c == 123 and (holds or w and w.watches(key)) then
+              if w then w.enter(key) end
+              level, want_key = level + 1, true
+              if holds then holder = key end
             elseif c == 91 and depth == 1 and key == "choices" then
               choosing, r.choices = true, r.choices or "empty"
             end
@@ -124,28 +303,32 @@ local function reader(holders)
           depth = depth + 1
         else -- } ]
           depth = depth - 1
-          if depth == level then
-            if value then
-              keep(text:sub(kept, stop))
-              r.usage, r.holder, value = value and table.concat(value), holder, nil
-            end
-          elseif depth == 1 then
-            level, holder, want_key, key = 1, nil, false, nil
-          elseif depth == 0 then
+          if depth == 0 then
             r.done, r.broken = true, text:find("%S", stop + 1) ~= nil
             return
+          end
+          if value and depth == value_depth then
+            keep(text:sub(kept, stop))
+            r.usage, r.holder, value = value and table.concat(value), holder, nil
+          end
+          if depth < level then
+            if w then w.leave() end
+            level, want_key, key = depth, false, nil
+            if level == 1 then holder = nil end
           end
         end
       end
       at = stop + 1
     end
     if value then keep(text:sub(kept)) end
+    if w then w.cut(text) end
   end
 
   -- break_line is told of the line ends in an event's data, which stand for
   -- white space. A string can't have any.
   function r.break_line()
     if in_string then r.broken = true end
+    if w then w.cut("", true) end
   end
   return r
 end
@@ -239,6 +422,16 @@ local function usage_object(text, at)
   return at
 end
 
+-- names_before reports whether any of the names stands between at and stop. found
+-- has where each of them comes next, as far as that is known.
+local function names_before(text, at, stop, names, found)
+  for i, name in ipairs(names) do
+    if (found[i] or 0) < at then found[i] = text:find(name, at, true) or math.huge end
+    if found[i] < stop then return true end
+  end
+  return false
+end
+
 -- whole_event returns what follows an event of the usual form: one line of data,
 -- an object, maybe a type before it. nil: it has another form, or goes on. A text
 -- without CRs, which has_cr denies, takes a third of the time.
@@ -258,8 +451,10 @@ local BOM = "\239\187\191"
 --   count   events so far, as told
 --   usage   the tokens that were stated last
 --   latest  no event came after the one that stated them
-local function events(strip)
-  local s = { count = 0, latest = false }
+--   values  of the plan's members, as the last event has it that has them; news: they
+--           have changed
+local function events(strip, p)
+  local s = { count = 0, latest = false, values = {}, news = false }
   local bom = 0              -- bytes seen of a byte order mark at the stream's start
   local after_cr = false     -- the last byte was a CR: a line feed now ends the same line,
   local cut_lf = false       -- which was taken out
@@ -280,7 +475,7 @@ local function events(strip)
       end
     end
     if field ~= "data" then return end
-    data = data or reader(HOLDERS)
+    data = data or reader(HOLDERS, p)
     data.feed(part)
     if ended then data.break_line() end
     if data.broken and not data.begun and #words < 16 then words = words .. part end
@@ -311,6 +506,10 @@ local function events(strip)
         if t then s.usage, s.latest = t, true end
       end
     end
+    if d.watcher and d.watcher.news and not d.broken then
+      for name, v in pairs(d.watcher.values) do s.values[name] = v or nil end
+      s.news = true
+    end
     return only
   end
 
@@ -321,6 +520,7 @@ local function events(strip)
     local hold = held ~= "" and 1 or nil -- from here on it is held back
     local from, out = 1, nil             -- what was put out ends before from
     local next_usage = 0                 -- a usage starts there, or later
+    local next_names = {}                -- and what is watched there
     local has_cr = text:find("\r", at, true) ~= nil
     held = ""
 
@@ -341,7 +541,8 @@ local function events(strip)
       local line_starts = field == nil and name == ""
       local next_event = line_starts and not open and whole_event(text, at, has_cr)
       if next_event and next_usage < at then next_usage = usage_object(text, at) end
-      if next_event and next_usage >= next_event then
+      local told = next_event and (next_usage < next_event or p and names_before(text, at, next_event, p.quoted, next_names))
+      if next_event and not told then
         count()
         at = next_event
       else
@@ -412,15 +613,24 @@ function envoy_on_response(h)
     for name, n in pairs(usage or {}) do put(name, string.format("%.0f", n)) end
   end
 
+  local watched = plan_of(check.watch)
+  -- tell says what is known of the watched members, or that they are not what they
+  -- seemed.
+  local function tell(of, broken)
+    if not of.news and not broken then return end
+    of.news = false
+    put("told", not broken and told_text(of.values, watched) or told.told and "-")
+  end
+
   local headers = h:headers()
   local kind = (headers:get("content-type") or ""):lower()
   local stream, json
   if (headers:get("content-encoding") or "identity"):lower() == "identity" then
     if kind:find("text/event-stream", 1, true) then
-      stream = events(check.strip)
+      stream = events(check.strip, watched)
       if check.strip then headers:remove("content-length") end
     elseif kind:find("json", 1, true) then
-      json = reader()
+      json = reader(nil, watched)
     end
   end
 
@@ -431,11 +641,13 @@ function envoy_on_response(h)
     bytes = bytes + n
     if n > 0 and json then
       json.feed(chunk:getBytes(0, n))
+      if watched then tell(json.watcher, json.broken) end
     elseif n > 0 and stream then
       local text = stream.feed(chunk:getBytes(0, n))
       if text then chunk:setBytes(text) end
       put("events", string.format("%d", stream.count))
       report(stream.latest and stream.usage)
+      if watched then tell(stream) end
     end
     put("bytes", string.format("%d", bytes))
   end
@@ -448,6 +660,7 @@ function envoy_on_response(h)
     end
     put("events", string.format("%d", stream.count))
     report(stream.usage)
+    if watched then tell(stream) end
   elseif json and json.usage then
     report(tokens(statement(json.usage)))
   end
