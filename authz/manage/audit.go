@@ -2,6 +2,7 @@ package manage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/key"
 )
 
@@ -22,7 +24,8 @@ type Audit interface {
 	// Append stores an entry, once however often it is called with it.
 	Append(ctx context.Context, e *AuditEntry) error
 	// Read returns at most q.Limit entries as they are stored (JSON), oldest
-	// first. next is where to go on, 0 where there is no more now.
+	// first. next is where to go on, 0 where there is no more now; there may be more
+	// where it returns few, or none.
 	Read(ctx context.Context, q AuditQuery) (entries [][]byte, next uint64, err error)
 }
 
@@ -31,7 +34,10 @@ type AuditQuery struct {
 	After     uint64    // behind this place; 0: from the beginning
 	From, To  time.Time // stored at From or later, and before To; zero: no bound
 	Workspace string    // "": of all
-	Limit     int
+	// Generation is of the Workspace: entries of another one of the same id are left
+	// out. nil: they are not.
+	Generation *string
+	Limit      int
 }
 
 // AuditEntry is one management action, or an attempt at one. It has no secret and
@@ -42,8 +48,10 @@ type AuditEntry struct {
 	Actor  AuditActor  `json:"actor"`
 	Action string      `json:"action"` // such as key.create
 	Target AuditTarget `json:"target"`
-	// Before and After are what was changed, as the API tells it; nil: it was not
-	// there, or nothing was changed.
+	// Generation tells the workspace in whose trail it is from others of the same id.
+	Generation string `json:"generation,omitzero"`
+	// Before and After are what was changed, as the API tells it: of a change, the
+	// members that differ; nil: it was not there, or nothing was changed.
 	Before jsontext.Value `json:"before,omitzero"`
 	After  jsontext.Value `json:"after,omitzero"`
 	Remote string         `json:"remote"` // the address that the request came from
@@ -74,6 +82,7 @@ type note struct {
 	before, after any
 	ids           []string // of what was changed, in order
 	silent        bool
+	unchanged     bool // the catalog was as it was asked to be
 }
 
 // was notes what something is before a change.
@@ -136,11 +145,21 @@ func (rt *route) audits(status int) bool {
 
 func (a *api) audit(c *call, rt route, status int) {
 	e := a.entry(c, rt, status)
-	if status >= http.StatusBadRequest {
+	switch {
+	case status >= http.StatusBadRequest:
 		var write bool
 		if write, e.Suppressed = a.refusals.admit(a.Now(), e.Actor.Key+e.Actor.Kind); !write {
 			a.Unaudited("suppressed")
 			return
+		}
+	case c.who.operator():
+	case c.note.unchanged && a.allowances.spent(a.Now(), c.who.home()) > 0:
+		a.Unaudited("suppressed") // what takes away is not refused, and this took nothing
+		return
+	default:
+		if short := e.shortened(); !a.allowances.take(a.Now(), c.who.home(), e.size(), short.size()) {
+			a.Unaudited("shortened")
+			e = short
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), auditTimeout)
@@ -161,17 +180,32 @@ func (a *api) entry(c *call, rt route, status int) *AuditEntry {
 	if e.Target.Type == "" {
 		e.Target = a.target(c, rt)
 	}
+	e.Generation = a.generationOf(c, cmp.Or(e.Target.Workspace, e.Actor.Workspace))
 	if status >= http.StatusBadRequest {
 		return e
 	}
 	after := c.note.after
 	if n := len(c.note.ids); n > 1 {
 		e.Target.ID, after = "", many{n, c.note.ids[:min(n, maxAuditIDs)]}
-	} else {
-		e.Before = auditValue(c.note.before)
+		e.After = bounded(auditValue(after))
+		return e
 	}
-	e.After = auditValue(after)
+	e.Before, e.After = auditValues(c.note.before, after)
 	return e
+}
+
+// generationOf is that of a workspace in whose trail an entry is: as it was when the
+// request began, so that nobody reads of what was done in another one of the same id.
+func (a *api) generationOf(c *call, workspace string) string {
+	if c.who != nil && !c.who.operator() && workspace == c.who.home() {
+		return c.who.generation
+	}
+	for _, tables := range []*catalog.Tables{c.began, a.Tables()} {
+		if ws := tables.Workspaces[workspace]; ws != nil {
+			return ws.Generation
+		}
+	}
+	return ""
 }
 
 func (c *caller) actor() AuditActor {
@@ -207,18 +241,6 @@ func (a *api) target(c *call, rt route) AuditTarget {
 	return t
 }
 
-// auditValue is the JSON of a value, within bounds.
-func auditValue(v any) jsontext.Value {
-	if v == nil {
-		return nil
-	}
-	text, err := json.Marshal(v, json.Deterministic(true), json.FormatNilSliceAsNull(true)) // as writeOutput does
-	if err != nil || len(text) > maxAuditValue {
-		return jsontext.Value(`{"omittedBytes":` + strconv.Itoa(len(text)) + `}`)
-	}
-	return text
-}
-
 // kinds are what the paths of the API are about.
 var kinds = map[string]string{
 	"api-keys": "key", "workspaces": "workspace", "users": "user", "models": "model", "consumers": "consumer",
@@ -227,7 +249,7 @@ var kinds = map[string]string{
 // action names what the endpoint does: what it is about and a verb, such as
 // key.create, key.delete-secret, model.deploy or catalog.apply.
 func (rt *route) action() string {
-	words := strings.Split(strings.TrimPrefix(rt.path, "/api/v1/"), "/")
+	words := strings.Split(strings.TrimPrefix(strings.TrimPrefix(rt.path, "/api/v1"), "/"), "/")
 	kind := kinds[words[0]]
 	if kind == "" {
 		kind = words[0]
@@ -275,6 +297,9 @@ func (a *api) readAudit(ctx context.Context, c *call, _ none) (raw, error) {
 	} else if q.Workspace != "" && !consumerName.MatchString(q.Workspace) {
 		// One that was deleted has a trail all the same.
 		return nil, invalid("workspace", "must be 1 to 63 of a-z, 0-9 and -")
+	}
+	if !c.who.operator() {
+		q.Generation = &c.who.generation
 	}
 	var err error
 	if q.Limit, err = c.number("limit", eventPage, 1, maxEventPage); err != nil {

@@ -20,6 +20,7 @@ const (
 	anybody      access = iota // no key is looked at
 	anyKey                     // every valid key
 	managers                   // the operator, and keys with the action manage
+	exporters                  // the operator, and keys with the action metrics
 	operatorOnly               // the operator
 )
 
@@ -27,6 +28,8 @@ const (
 type caller struct {
 	rec    *key.Record // nil for the operator
 	member bool        // it is a personal key, of a user who is no admin
+	// generation is that of the key's workspace, when it was authenticated.
+	generation string
 	// bounds is rec or, where a secret in its grace period was presented, rec as
 	// if it ended with it: what is given on to other keys must not outlive the
 	// secret that gave it.
@@ -54,11 +57,15 @@ func (a access) check(c *caller) error {
 		return nil
 	case a == operatorOnly:
 		return refuse(http.StatusForbidden, "This takes the operator's key; the presented one is %s", describeKey(c.rec))
-	case !c.rec.May(key.Manage):
-		return refuse(http.StatusForbidden,
-			"This takes the operator's key or a key with the action manage; the presented one is %s", describeKey(c.rec))
 	}
-	return nil
+	needs := key.Manage
+	if a == exporters {
+		needs = key.Metrics
+	}
+	if c.rec.May(needs) {
+		return nil
+	}
+	return refuse(http.StatusForbidden, "This takes the operator's key or a key with the action %s; the presented one is %s", needs, describeKey(c.rec))
 }
 
 // describeKey says which kind of key a record is.
@@ -93,12 +100,12 @@ func (a *api) authenticate(ctx context.Context, secret string) (*caller, error) 
 	case ws.Suspended:
 		return nil, refuse(http.StatusForbidden, "The workspace is suspended; ask who runs this service")
 	case rec.Kind != key.Personal:
-		return &caller{rec: rec, bounds: bounds(rec, digest)}, nil
+		return &caller{rec: rec, generation: ws.Generation, bounds: bounds(rec, digest)}, nil
 	}
 	if user.Suspended {
 		return nil, refuse(http.StatusForbidden, "The user is suspended; ask an admin of the workspace")
 	}
-	return &caller{rec: rec, member: user.Role != catalog.Admin, bounds: bounds(rec, digest)}, nil
+	return &caller{rec: rec, member: user.Role != catalog.Admin, generation: ws.Generation, bounds: bounds(rec, digest)}, nil
 }
 
 func bounds(rec *key.Record, presented key.Digest) *key.Record {
@@ -141,10 +148,11 @@ var lower = map[string]string{"Authorization": "authorization", "X-Api-Key": "x-
 // workspace and may revoke them, also those that may do more than itself: taking
 // away is safe. What would give it more (a change, a rotation, which shows a
 // secret) is refused by exceeds.
-func (c *caller) sees(rec *key.Record) bool {
+func (c *caller) sees(rec *key.Record) bool { return rec.Status == key.Active && c.reaches(rec) }
+
+// reaches is sees, of revoked keys too.
+func (c *caller) reaches(rec *key.Record) bool {
 	switch {
-	case rec.Status != key.Active:
-		return false
 	case c.operator():
 		return true
 	case rec.Workspace != c.rec.Workspace:

@@ -22,9 +22,6 @@ type Catalog interface {
 	// Store stores a catalog if the revision in the store is still expect, and
 	// returns the new revision once the catalog is in force at this replica.
 	Store(ctx context.Context, c *catalog.Catalog, expect uint64) (uint64, error)
-	// Wait waits, for as long as ctx allows, until no replica goes by a catalog
-	// older than a revision, and says which do not.
-	Wait(ctx context.Context, revision uint64) Propagation
 	// Refresh reads again what the stored catalog only names, such as a file with
 	// a credential, and returns once that is in force.
 	Refresh(ctx context.Context) error

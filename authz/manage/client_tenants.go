@@ -39,6 +39,12 @@ func (c *Client) DeleteWorkspace(ctx context.Context, id string) (Reach, error) 
 	return a.Reach, err
 }
 
+// GrantCredit grants prepaid credit to a workspace. With an IdempotencyKey that was
+// sent before, the error is an *Error of status 409.
+func (c *Client) GrantCredit(ctx context.Context, workspace string, req CreditRequest) (Answer[Grant], error) {
+	return ask[Grant](ctx, c, http.MethodPost, workspacePath(workspace)+"/credits", nil, req, header{idempotencyKey, req.IdempotencyKey})
+}
+
 // ListUsers reads a page of users; query has workspace, cursor and limit.
 func (c *Client) ListUsers(ctx context.Context, query url.Values) (Answer[[]User], error) {
 	return ask[[]User](ctx, c, http.MethodGet, usersPath, query, nil)

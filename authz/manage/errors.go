@@ -89,8 +89,13 @@ func (e *Error) hiding(secret string) *Error {
 	return refuse(e.Status, "The request has the presented key where it does not belong; send it in the Authorization header only")
 }
 
-// writeError sends e in its one form, without a newline at the end.
+// writeError sends e in its one form, without a newline at the end, or as the dialect
+// has refusals whose path this is.
 func writeError(w http.ResponseWriter, e *Error) {
+	if known, ok := w.(*answer); ok && known.speaks != nil {
+		writeRefusal(w, known.speaks, e)
+		return
+	}
 	body, err := json.Marshal(e)
 	if err != nil { // a message that isn't UTF-8
 		body, _ = json.Marshal(refuse(e.Status, "%s", http.StatusText(e.Status)))

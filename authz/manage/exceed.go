@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/govalues/decimal"
-
 	"tollgate/authz/key"
+	"tollgate/authz/money"
 )
 
 // inherit gives a new key the bounds of the key that makes it, from which the
@@ -119,7 +118,7 @@ func within(b, most *key.Budget) bool {
 	if b == nil || b.Period != most.Period {
 		return false
 	}
-	have, err1 := decimal.Parse(b.Amount)
-	bound, err2 := decimal.Parse(most.Amount)
+	have, err1 := money.Parse(b.Amount)
+	bound, err2 := money.Parse(most.Amount)
 	return err1 == nil && err2 == nil && have.Cmp(bound) <= 0
 }

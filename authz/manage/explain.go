@@ -44,7 +44,8 @@ type Explained struct {
 	User      *string `json:"user"`
 	Plan      *string `json:"plan"`
 
-	Limits []Standing `json:"limits" doc:"Every limit that binds the request, and what remains of it before the request"`
+	Limits  []Standing `json:"limits" doc:"Every limit that binds the request, and what remains of it before the request"`
+	Budgets []BudgetOf `json:"budgets" doc:"Every budget and credit that binds the request, as far as it is known"`
 }
 
 // Standing is where the limits of one scope stand.
@@ -88,7 +89,7 @@ func (a *api) explain(ctx context.Context, c *call, req ExplainRequest) (Explain
 	}
 	if !c.who.operator() && v.Observed != nil {
 		// What stands in for the key is another workspace's.
-		v.Plan, v.Limits = nil, []Standing{}
+		v.Plan, v.Limits, v.Budgets = nil, []Standing{}, []BudgetOf{}
 		if rec == nil {
 			v.Workspace, v.User = nil, nil
 		}
@@ -157,7 +158,7 @@ func viewExplanation(e *authz.Explanation, now time.Time) Explained {
 	v := Explained{
 		Allowed: e.Reason == reason.None, Message: orNull(e.Detail), Method: e.Method, Path: e.Path,
 		Dialect: orNull(e.Dialect), Model: orNull(e.Model), KeyID: orNull(e.Key), Workspace: orNull(e.Workspace), User: orNull(e.User),
-		Plan: orNull(e.Plan), Limits: []Standing{},
+		Plan: orNull(e.Plan), Limits: []Standing{}, Budgets: viewBudgets(e.Budgets),
 	}
 	if !v.Allowed {
 		v.Reason, v.Status = new(e.Reason.String()), new(int64(e.Reason.Status()))

@@ -7,8 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/govalues/decimal"
-
+	"tollgate/authz/catalog"
 	"tollgate/authz/key"
 )
 
@@ -202,9 +201,8 @@ func (f *KeyFields) budget(rec *key.Record) error {
 	if p := rec.Budget.Period; p != "day" && p != "month" && p != "total" {
 		return invalid("budget.period", "must be day, month or total")
 	}
-	amount, err := decimal.Parse(rec.Budget.Amount)
-	if err != nil || amount.IsNeg() || strings.ContainsAny(rec.Budget.Amount, "eE+") {
-		return invalid("budget.amount", `must be an amount in USD as a string, such as "10.00"`)
+	if err := catalog.CheckAmount(rec.Budget.Amount); err != nil {
+		return invalid("budget.amount", `must be an amount in USD as a string, such as "10.00", of 18 digits at most`)
 	}
 	return nil
 }

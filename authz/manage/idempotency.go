@@ -26,6 +26,15 @@ type Made struct {
 	Fingerprint string
 }
 
+// ever is the caller's name, another one for a user who has the id of one that was
+// deleted.
+func (c *caller) ever() string {
+	if c.operator() || c.rec.Generation == "" {
+		return c.name()
+	}
+	return c.name() + "/" + c.rec.Generation
+}
+
 // once returns the id that what a request creates must have: fresh or, where a
 // request with the same Idempotency-Key came before, the id that was given then.
 // To store it under that id only if there is none yet is what makes it one, also
@@ -40,7 +49,7 @@ func (a *api) once(ctx context.Context, c *call, kind, fresh string) (id string,
 		return "", false, invalid(idempotencyKey, "is not remembered by this Tollgate; leave it out")
 	}
 	made := Made{fresh, hash(c.r.Method, c.r.URL.RequestURI(), string(c.body))}
-	is, err := a.Idempotency.Claim(ctx, hash(kind, c.who.name(), word), made)
+	is, err := a.Idempotency.Claim(ctx, hash(kind, c.who.ever(), word), made)
 	switch {
 	case err != nil:
 		return "", false, err

@@ -85,10 +85,10 @@ func (a *api) imported(rec *key.Record, who *caller, req *KeyRequest) error {
 }
 
 // claimOne is what comes before a single imported key is stored.
-func (a *api) claimOne(ctx context.Context, rec *key.Record) error {
-	row := a.examine(ctx, rec)
+func (a *api) claimOne(ctx context.Context, who *caller, rec *key.Record) error {
+	row := a.examine(ctx, who, rec)
 	if row.Status == "new" {
-		row = a.claim(ctx, rec)
+		row = a.claim(ctx, who, rec)
 	}
 	switch {
 	case row.Status == "new":
@@ -139,12 +139,12 @@ func (a *api) draftRow(ctx context.Context, c *call, req *KeyRequest) (*key.Reco
 	if err != nil {
 		return nil, rowOf("invalid", "", errorFor(err).hiding(c.secret).Message)
 	}
-	return rec, a.examine(ctx, rec)
+	return rec, a.examine(ctx, c.who, rec)
 }
 
 // examine says whether a key can be imported: it is new, or it is unchanged, or
 // why not.
-func (a *api) examine(ctx context.Context, rec *key.Record) ImportRow {
+func (a *api) examine(ctx context.Context, who *caller, rec *key.Record) ImportRow {
 	d := rec.Secrets[0].Digest
 	if d == a.OperatorKey {
 		return taken
@@ -156,11 +156,12 @@ func (a *api) examine(ctx context.Context, rec *key.Record) ImportRow {
 	if err != nil {
 		return failed(err)
 	}
-	return a.compare(ctx, rec, owner)
+	return a.compare(ctx, who, rec, owner)
 }
 
-// compare says what it means for an import that a key has its digest.
-func (a *api) compare(ctx context.Context, rec *key.Record, owner KeyRef) ImportRow {
+// compare says what it means for an import that a key has its digest. Of a key that
+// the caller doesn't see it tells no more than that there is one.
+func (a *api) compare(ctx context.Context, who *caller, rec *key.Record, owner KeyRef) ImportRow {
 	if owner.Workspace != rec.Workspace {
 		return taken // nothing is told of whose it is
 	}
@@ -168,6 +169,8 @@ func (a *api) compare(ctx context.Context, rec *key.Record, owner KeyRef) Import
 	switch {
 	case err != nil:
 		return failed(err)
+	case !a.mayKnow(who, is):
+		return taken
 	case is.Status != key.Active:
 		return rowOf("conflict", owner.ID, "sha256: this key was revoked, which is for good; give its caller another one")
 	case !sameAsImported(is, rec):
@@ -202,7 +205,7 @@ func sameTime(a, b *time.Time) bool {
 
 // claim makes the record's digest its own. Where a key of the same workspace has
 // claimed it and never came to be, the record becomes that key.
-func (a *api) claim(ctx context.Context, rec *key.Record) ImportRow {
+func (a *api) claim(ctx context.Context, who *caller, rec *key.Record) ImportRow {
 	owner, err := a.Digests.Claim(ctx, rec.Secrets[0].Digest, KeyRef{rec.Workspace, rec.ID})
 	switch {
 	case isConflict(err):
@@ -218,7 +221,7 @@ func (a *api) claim(ctx context.Context, rec *key.Record) ImportRow {
 		rec.ID = owner.ID
 		return ImportRow{Status: "new"}
 	}
-	return a.compare(ctx, rec, owner)
+	return a.compare(ctx, who, rec, owner)
 }
 
 // storeRows claims all keys that are new and, where that goes well, stores them.
@@ -227,33 +230,27 @@ func (a *api) storeRows(ctx context.Context, c *call, records []*key.Record, row
 		if rows[i].Status != "new" {
 			continue
 		}
-		if rows[i] = a.claim(ctx, rec); rows[i].refused() {
+		if rows[i] = a.claim(ctx, c.who, rec); rows[i].refused() {
 			return
 		}
 	}
 	var last *key.Record
-	now, stop := context.WithCancel(ctx)
-	stop() // so that nobody is waited for, row by row
 	for i, rec := range records {
 		if rows[i].Status != "new" {
 			continue
 		}
 		switch err := a.store(ctx, c, rec, 0); {
 		case isConflict(err): // the same import, by somebody else at the same time
-			rows[i] = a.compare(ctx, rec, KeyRef{rec.Workspace, rec.ID})
+			rows[i] = a.compare(ctx, c.who, rec, KeyRef{rec.Workspace, rec.ID})
 		case err != nil:
 			rows[i] = failed(err)
 			return
 		default:
-			a.Applied(now, rec)
 			rows[i], last = ImportRow{Status: "imported", ID: &rec.ID}, rec
 		}
 	}
 	if last != nil {
-		waiting, stop := c.waiting(ctx)
-		defer stop()
-		reached := a.Applied(waiting, last)
-		reached.tell(c.header)
+		a.reach(ctx, c, last.Revision)
 	}
 }
 

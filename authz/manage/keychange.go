@@ -168,15 +168,21 @@ func (a *api) put(ctx context.Context, c *call, rec *key.Record, expect uint64) 
 	if err := a.store(ctx, c, rec, expect); err != nil {
 		return err
 	}
-	waiting, stop := c.waiting(ctx)
-	defer stop()
-	reached := a.Applied(waiting, rec)
-	reached.tell(c.header)
+	a.reach(ctx, c, rec.Revision)
 	c.header.Set("ETag", etag(rec.Revision))
 	return nil
 }
 
-// store is put without the waiting.
+// reach waits for the other replicas, for as long as the caller does, and tells how
+// far a change has come.
+func (a *api) reach(ctx context.Context, c *call, revision uint64) {
+	waiting, stop := c.waiting(ctx)
+	defer stop()
+	reached := a.Wait(waiting, revision)
+	reached.tell(c.header)
+}
+
+// store is put without the waiting for others.
 func (a *api) store(ctx context.Context, c *call, rec *key.Record, expect uint64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
@@ -185,6 +191,7 @@ func (a *api) store(ctx context.Context, c *call, rec *key.Record, expect uint64
 		return err
 	}
 	rec.Revision = revision
+	a.Applied(rec)
 	c.is("key", rec.ID, rec.Workspace, a.view(rec))
 	a.Logger.Info("key stored", "workspace", rec.Workspace, "key", rec.ID, "status", string(rec.Status),
 		"revision", revision, "by", c.who.name())

@@ -24,7 +24,7 @@ func (a *api) keyRoutes() {
 	const one = keysPath + "/{id}"
 	workspace := param{"workspace", "For the operator; where there is one workspace it is the default"}
 	handle(a, route{
-		method: http.MethodGet, path: "/api/v1/auth/me", who: anyKey, status: http.StatusOK,
+		method: http.MethodGet, path: mePath, who: anyKey, status: http.StatusOK,
 		summary: "The user whose key is presented",
 	}, a.me)
 	handle(a, route{
@@ -117,20 +117,17 @@ func (a *api) createKey(ctx context.Context, c *call, req KeyRequest) (CreatedKe
 		return CreatedKey{}, err
 	}
 	var replay bool
-	if rec.ID, replay, err = a.once(ctx, c, "key in "+rec.Workspace, rec.ID); err != nil {
+	if rec.ID, replay, err = a.once(ctx, c, "key in "+a.workspaceEver(rec.Workspace), rec.ID); err != nil {
 		return CreatedKey{}, err
 	}
 	if replay { // it may have got no further than its Idempotency-Key
-		if _, err := a.Keys.Get(ctx, rec.Workspace, rec.ID); !isNotFound(err) {
-			if err == nil {
-				err = keyMadeAlready(rec.ID)
-			}
+		if err := a.keyMadeAlready(ctx, c.who, rec); !isNotFound(err) {
 			return CreatedKey{}, err
 		}
 	}
 	var secret string
 	if req.SHA256 != nil {
-		if err := a.claimOne(ctx, rec); err != nil {
+		if err := a.claimOne(ctx, c.who, rec); err != nil {
 			return CreatedKey{}, err
 		}
 	} else if secret, err = a.newSecret(rec); err != nil {
@@ -138,13 +135,30 @@ func (a *api) createKey(ctx context.Context, c *call, req KeyRequest) (CreatedKe
 	}
 	err = a.put(ctx, c, rec, 0)
 	if isConflict(err) {
-		return CreatedKey{}, keyMadeAlready(rec.ID)
+		err = a.keyMadeAlready(ctx, c.who, rec)
 	}
 	return CreatedKey{a.view(rec), secret}, err
 }
 
-func keyMadeAlready(id string) error {
-	return madeAlready(keysPath, id, "This request came before and made the key whose id is told here. Its secret is not kept: rotate it, or revoke it and make another")
+// workspaceEver tells a workspace from others of the same id, before and after it.
+func (a *api) workspaceEver(id string) string {
+	if ws := a.Tables().Workspaces[id]; ws != nil && ws.Generation != "" {
+		return id + "/" + ws.Generation
+	}
+	return id
+}
+
+// keyMadeAlready is the answer to the creation of a key that is there; to a caller
+// who doesn't see it, without its id. Where it is not there, key.ErrNotFound.
+func (a *api) keyMadeAlready(ctx context.Context, who *caller, rec *key.Record) error {
+	is, err := a.Keys.Get(ctx, rec.Workspace, rec.ID)
+	if err != nil {
+		return err
+	}
+	if !a.mayKnow(who, is) {
+		return refuse(http.StatusConflict, "This request came before, and the presented key does not see what it made; make another one with a new Idempotency-Key")
+	}
+	return madeAlready(keysPath, is.ID, "This request came before and made the key whose id is told here. Its secret is not kept: rotate it, or revoke it and make another")
 }
 
 // newSecret gives a record a secret of its workspace's form, and returns it.

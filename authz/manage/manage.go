@@ -19,6 +19,7 @@ import (
 
 	"tollgate/authz"
 	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
 	"tollgate/authz/key"
 )
 
@@ -27,12 +28,14 @@ import (
 type Config struct {
 	// Keys is where keys are stored.
 	Keys Keys
-	// Applied is called after a change to a key was stored and before it is
-	// answered. It makes sure that this replica goes by nothing older, whatever
-	// ctx says, and waits until the others do, for as long as ctx allows; what it
-	// returns says who does. nil: nothing is called, for a store that sees to it
-	// by itself; one replica is then said to have applied the change.
-	Applied func(ctx context.Context, rec *key.Record) Propagation
+	// Applied is called after a change to a key was stored: from then on this replica
+	// goes by nothing older. It must not block. nil: nothing is called, for a store
+	// that sees to it by itself.
+	Applied func(rec *key.Record)
+	// Wait waits, for as long as ctx allows, until no replica goes by anything older
+	// than a revision, of keys or of the catalog, and says who does. nil: one replica
+	// is said to go by it at once.
+	Wait func(ctx context.Context, revision uint64) Propagation
 	// LastUsed tells when a key was last used, by its secret of a number or, with
 	// 0, by any. It must not block. nil: not known, of any key.
 	LastUsed func(workspace, keyID string, secret int) (time.Time, bool)
@@ -58,6 +61,12 @@ type Config struct {
 	// everything. Zero: there is none.
 	OperatorKey key.Digest
 
+	// Budgets tells where budgets and credit stand. nil: it is not told, and there is
+	// no granting of credit.
+	Budgets Budgets
+	// Resources are the counts of what plans count. nil: they are neither told nor
+	// corrected.
+	Resources Resources
 	// Totals are what usage events add up to. nil: the endpoints of usage don't
 	// exist.
 	Totals Totals
@@ -66,8 +75,12 @@ type Config struct {
 	Events    Events
 	Consumers Consumers
 	Catalog   Catalog
+	// CatalogRoom is the most bytes that a catalog can have in its stored form
+	// (catalog.Encode's), of which tenants may not use all. 0: there is no bound.
+	CatalogRoom int
 	// Audit is where every action is written down. nil: nowhere. Unaudited is told
-	// of entries that are not: "suppressed" or "unstored". nil: nobody is.
+	// of entries that are not, or not whole: "suppressed", "unstored" or "shortened".
+	// nil: nobody is.
 	Audit     Audit
 	Unaudited func(why string)
 	// Explain says what the gate would say to a request. nil: nobody can ask.
@@ -123,7 +136,10 @@ type api struct {
 	doc    *document
 	mux    *http.ServeMux
 
-	refusals refusals
+	refusals   refusals
+	allowances allowances
+	// speaks is the dialect in whose form it refuses; nil: the management API's own.
+	speaks *dialect.Dialect
 }
 
 // New makes the handler of the management API. It refuses a Config that lacks
@@ -146,6 +162,7 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Totals != nil {
 		a.usageRoutes()
+		a.metricsRoute()
 	}
 	if cfg.Events != nil {
 		a.eventRoutes()
@@ -174,8 +191,11 @@ func newAPI(cfg Config) (*api, error) {
 		return nil, errors.New("manage: Keys, Tables and Identify must be set")
 	}
 	if cfg.Applied == nil {
-		cfg.Applied = func(_ context.Context, rec *key.Record) Propagation {
-			return Propagation{Revision: rec.Revision, Replicas: []string{"this"}}
+		cfg.Applied = func(*key.Record) {}
+	}
+	if cfg.Wait == nil {
+		cfg.Wait = func(_ context.Context, revision uint64) Propagation {
+			return Propagation{Revision: revision, Replicas: []string{"this"}}
 		}
 	}
 	if cfg.LastUsed == nil {

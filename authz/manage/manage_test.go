@@ -186,7 +186,7 @@ func TestEveryAnswerHasItsForm(t *testing.T) {
 	id := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	for _, path := range []string{
 		"/", "/api", "/api/v1", "/api/v1/api-keys/", "/api/v1/api-keys/x/y", "//api/v1/api-keys", "/api/v1/../v1/api-keys",
-		"/docs", "/schemas/Key.json", "/openapi.yaml", "/metrics", "/console/%2e%2e/",
+		"/docs", "/schemas/Key.json", "/openapi.yaml", "/metrics/", "/console/%2e%2e/",
 	} {
 		for _, method := range []string{"GET", "PUT"} {
 			r := s.must(404, method, path, operator, "")

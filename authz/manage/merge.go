@@ -36,7 +36,7 @@ func merge(stored, written *catalog.Catalog, prune bool) *merged {
 		m.keepDeployed(stored, &models[i])
 	}
 	m.Plans = mergeList(m, "plan", stored.Plans, written.Plans, func(s *catalog.PlanSpec) string { return s.ID })
-	workspaces := keep(m, "workspace", stored.Workspaces, written.Workspaces, workspaceName, ofWorkspace)
+	workspaces := keep(m, "workspace", stored.Workspaces, withCredit(stored.Workspaces, written.Workspaces), workspaceName, ofWorkspace)
 	users := keep(m, "user", stored.Users, written.Users, userName, ofUser)
 	m.Workspaces = mergeList(m, "workspace", stored.Workspaces, workspaces, workspaceName)
 	m.Users = mergeList(m, "user", stored.Users, users, userName)

@@ -2,10 +2,7 @@ package manage
 
 import (
 	"context"
-	"net/http"
 	"strconv"
-
-	"tollgate/authz/key"
 )
 
 // MindsKey is a key as Minds documents its list of them.
@@ -29,36 +26,7 @@ type MindsRequest struct {
 	Name Change[string] `json:"name,omitzero" doc:"1 to 100 characters once trimmed; blank is null"`
 }
 
-// NewMinds makes the handler of the part of the management API that Minds has, in
-// its documented form and no more: for the paths /api/v1/auth/me and
-// /api/v1/api-keys of a gateway that many may reach. So the operator's key opens
-// nothing there. Everything else about it is New's.
-func NewMinds(cfg Config) (http.Handler, error) {
-	cfg.OperatorKey = key.Digest{}
-	a, err := newAPI(cfg)
-	if err != nil {
-		return nil, err
-	}
-	handle(a, route{
-		method: http.MethodGet, path: "/api/v1/auth/me", who: anyKey, status: http.StatusOK,
-		summary: "The user whose key is presented",
-	}, a.me)
-	handle(a, route{
-		method: http.MethodGet, path: keysPath, who: managers, status: http.StatusOK,
-		summary: "Lists keys, oldest first",
-		query: []param{{"cursor", "Where to go on, from the Link header"},
-			{"limit", "Keys on a page, 1 to " + strconv.Itoa(maxPageSize) + ", which is the default"}},
-	}, a.listMinds)
-	handle(a, route{
-		method: http.MethodPost, path: keysPath, who: managers, status: http.StatusCreated,
-		summary: "Makes a key", once: true, example: map[string]string{"name": "prod"},
-	}, a.createMinds)
-	handle(a, route{
-		method: http.MethodDelete, path: keysPath + "/{id}", who: managers, status: http.StatusNoContent,
-		summary: "Revokes a key, at once and for good", matches: true,
-	}, a.revokeKey)
-	return a.outermost(), nil
-}
+const mePath = "/api/v1/auth/me"
 
 func (a *api) listMinds(ctx context.Context, c *call, _ none) ([]MindsKey, error) {
 	if !c.query.Has("limit") {

@@ -3,39 +3,15 @@ package manage_test
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
-	"tollgate/authz/manage"
 	"tollgate/authz/manage/managetest"
 )
 
-// serveMinds is what a gateway serves for Minds, with a key of a user to begin
-// with.
-func serveMinds(t *testing.T) (s *service, first made) {
-	t.Helper()
-	at := time.Date(2025, 12, 10, 12, 0, 0, 0, time.UTC)
-	s = serve(t, fixed(at))
-	first = s.create(operator, `{"workspace":"demo","user":"max"}`)
-	cfg := s.store.Config()
-	cfg.Logger = slog.New(slog.DiscardHandler)
-	fixed(at)(&cfg)
-	h, err := manage.NewMinds(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	s.url = srv.URL
-	return s, first
-}
-
 // TestMinds goes through the whole of what Minds documents, byte for byte.
 func TestMinds(t *testing.T) {
-	s, first := serveMinds(t)
+	s, _, first := serveGateway(t)
 	if r := s.must(200, "GET", "/api/v1/auth/me", first.Key, ""); r.body != `{"id":"max"}` {
 		t.Errorf("me: %s", r.body)
 	}
@@ -72,7 +48,7 @@ func TestMinds(t *testing.T) {
 // TestMindsHasNothingElse: neither other endpoints, nor other fields, nor the
 // operator.
 func TestMindsHasNothingElse(t *testing.T) {
-	s, first := serveMinds(t)
+	s, _, first := serveGateway(t)
 	for _, path := range []string{
 		"/api/v1/models", "/api/v1/events", "/api/v1/catalog", "/openapi.json", "/livez", "/api/v1/api-keys/" + first.ID,
 		"/api/v1/api-keys/../auth/me", "/api/v1//api-keys", "/api/v1/api-keys/./", "/api/v1/api-keys/%2e%2e/x",

@@ -189,13 +189,10 @@ func (a *api) changeCatalog(ctx context.Context, c *call, edit func(*catalog.Cat
 		if err := c.mustMatch(revision); err != nil {
 			return err
 		}
-		revision, err = a.editCatalog(ctx, doc, revision, edit)
+		revision, err = a.editCatalog(ctx, c, doc, revision, edit)
 		if err == nil {
 			c.header.Set("ETag", etag(revision))
-			waiting, done := c.waiting(caller)
-			defer done()
-			reached := a.Catalog.Wait(waiting, revision)
-			reached.tell(c.header)
+			a.reach(caller, c, revision)
 			return nil
 		}
 		if try == tries || !errors.Is(err, key.ErrConflict) {
@@ -211,21 +208,35 @@ func (a *api) changeCatalog(ctx context.Context, c *call, edit func(*catalog.Cat
 }
 
 // editCatalog edits a catalog that was loaded at a revision, and stores it if
-// that changed anything.
-func (a *api) editCatalog(ctx context.Context, doc *catalog.Catalog, revision uint64, edit func(*catalog.Catalog) error) (uint64, error) {
+// that changed anything and the caller may have so much of it.
+func (a *api) editCatalog(ctx context.Context, c *call, doc *catalog.Catalog, revision uint64, edit func(*catalog.Catalog) error) (uint64, error) {
 	before, err := catalog.Encode(doc)
 	if err != nil {
 		return 0, err
 	}
-	generations := doc.Generations()
+	generations, workspaces, was := doc.Generations(), workspaceIDs(doc), shareOf(doc, c.who.home())
 	if err := edit(doc); err != nil {
 		return 0, err
 	}
 	doc.Stamp(generations, newGeneration)
-	if after, err := catalog.Encode(doc); err == nil && bytes.Equal(before, after) {
+	after, err := catalog.Encode(doc)
+	if err != nil {
+		return 0, err
+	}
+	if c.note.unchanged = bytes.Equal(before, after); c.note.unchanged {
 		return revision, nil
 	}
-	return a.Catalog.Store(ctx, doc, revision)
+	if err := a.withinQuota(c.who, was, doc, len(after)); err != nil {
+		return 0, err
+	}
+	// Some may be left of one that was deleted while the store was away.
+	if err := a.dropConsumers(ctx, without(workspaceIDs(doc), workspaces)); err != nil {
+		return 0, err
+	}
+	if revision, err = a.Catalog.Store(ctx, doc, revision); err != nil {
+		return 0, err
+	}
+	return revision, a.dropConsumers(ctx, without(workspaces, workspaceIDs(doc)))
 }
 
 // newGeneration is 65 random bits, of which no two are the same.

@@ -78,7 +78,7 @@ func describe[In, Out any](d *document, rt route) {
 	}
 	success := &huma.Response{Description: http.StatusText(rt.status)}
 	if out := reflect.TypeFor[Out](); out != reflect.TypeFor[none]() {
-		media := rt.media
+		media, _, _ := strings.Cut(rt.media, ";")
 		if media == "" {
 			media = "application/json"
 		}

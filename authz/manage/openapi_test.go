@@ -253,7 +253,7 @@ func TestDocumentIsTrue(t *testing.T) {
 		"PATCH /api/v1/api-keys/{id}": 200, "DELETE /api/v1/api-keys/{id}": 204, "POST /api/v1/api-keys/{id}/rotate": 200,
 		"DELETE /api/v1/api-keys/{id}/secrets/{number}": 204, "POST /api/v1/api-keys/import": 200,
 		"GET /livez": 200, "GET /readyz": 200, "GET /openapi.json": 200, "GET /api/v1/models": 200,
-		"GET /api/v1/usage": 200, "GET /api/v1/api-keys/{id}/usage": 200,
+		"GET /api/v1/usage": 200, "GET /api/v1/api-keys/{id}/usage": 200, "GET /metrics": 200,
 	} {
 		if called[what] != want {
 			t.Errorf("%s as it is documented answers %d, want %d", what, called[what], want)

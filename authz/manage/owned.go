@@ -10,6 +10,10 @@ func (a *api) owned(rec *key.Record) bool {
 	return exists
 }
 
+// mayKnow reports whether a caller may be told that there is or was a key: it sees it,
+// or would if it were not revoked.
+func (a *api) mayKnow(who *caller, rec *key.Record) bool { return a.owned(rec) && who.reaches(rec) }
+
 // generation is what a new key's must be. It makes sure that a caller whose own
 // workspace or user was deleted meanwhile makes none for another of the same id.
 func (a *api) generation(who *caller, rec *key.Record) (string, error) {

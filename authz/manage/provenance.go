@@ -30,13 +30,16 @@ func set(managed *[]string, field string) {
 type provenance struct {
 	managed    *[]string
 	generation *string
+	byAdmin    *bool // a tenant suspended it
 }
 
 func ofWorkspace(s *catalog.WorkspaceSpec) provenance {
-	return provenance{&s.Managed, &s.Generation}
+	return provenance{&s.Managed, &s.Generation, new(false)}
 }
 
-func ofUser(s *catalog.UserSpec) provenance { return provenance{&s.Managed, &s.Generation} }
+func ofUser(s *catalog.UserSpec) provenance {
+	return provenance{&s.Managed, &s.Generation, &s.SuspendedByAdmin}
+}
 
 func workspaceName(s *catalog.WorkspaceSpec) string { return s.ID }
 
@@ -51,7 +54,7 @@ func keep[T any](m *merged, kind string, stored, written []T, name func(*T) stri
 	out := slices.Clone(written)
 	for i := range out {
 		next := of(&out[i])
-		*next.managed, *next.generation = nil, "" // a text says nothing of them
+		*next.managed, *next.generation, *next.byAdmin = nil, "", false // a text says nothing of them
 		old := was[name(&out[i])]
 		if old == nil {
 			continue
@@ -63,6 +66,7 @@ func keep[T any](m *merged, kind string, stored, written []T, name func(*T) stri
 				*next.managed = nil
 			}
 		}
+		*next.byAdmin = *of(old).byAdmin && slices.Contains(*next.managed, suspended)
 		m.keepFields(kind, name(old), reflect.ValueOf(old).Elem(), reflect.ValueOf(&out[i]).Elem(), *next.managed)
 	}
 	return out

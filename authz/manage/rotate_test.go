@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"tollgate/authz/key"
 	"tollgate/authz/manage"
 )
 
@@ -231,13 +230,10 @@ func TestPropagationIsTold(t *testing.T) {
 	certain := time.Date(2026, 1, 1, 0, 0, 15, 5e6, time.UTC)
 	var waited time.Duration
 	s := serve(t, func(c *manage.Config) {
-		applied := c.Applied
-		c.Applied = func(ctx context.Context, rec *key.Record) manage.Propagation {
-			p := applied(ctx, rec)
+		c.Wait = func(ctx context.Context, revision uint64) manage.Propagation {
 			deadline, _ := ctx.Deadline()
 			waited = time.Until(deadline).Round(time.Second)
-			p.Replicas, p.Away, p.CertainAt = []string{"a", "b"}, []string{"c", "d"}, certain
-			return p
+			return manage.Propagation{Revision: revision, Replicas: []string{"a", "b"}, Away: []string{"c", "d"}, CertainAt: certain}
 		}
 	})
 	m := s.create(operator, `{"workspace":"demo"}`)

@@ -8,9 +8,13 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"tollgate/authz/catalog"
+	"tollgate/authz/dialect"
 )
 
 // maxBody is the most that a request's body may have where its route says
@@ -41,6 +45,12 @@ type route struct {
 // and so takes waitParam.
 func (rt *route) changes() bool { return rt.method != http.MethodGet && rt.who != anybody && !rt.asks }
 
+// takesAway reports whether all that the endpoint does is to take something away,
+// which nobody must be kept from.
+func (rt *route) takesAway() bool {
+	return rt.method == http.MethodDelete || strings.HasSuffix(rt.path, "/suspend")
+}
+
 // param is a parameter of a query. What a route doesn't list is refused, so
 // that a mistyped dryRun doesn't change anything.
 type param struct{ name, doc string }
@@ -62,8 +72,9 @@ type call struct {
 	w      http.ResponseWriter
 	r      *http.Request
 
-	patience time.Duration // of who waits for the answer to a change
-	note     note          // for the audit trail
+	began    *catalog.Tables // in force when the request came
+	patience time.Duration   // of who waits for the answer to a change
+	note     note            // for the audit trail
 }
 
 // answer is what the outermost wrapper knows of an answer.
@@ -71,6 +82,7 @@ type answer struct {
 	http.ResponseWriter
 	status    int
 	operation string
+	speaks    *dialect.Dialect // see api
 }
 
 func (w *answer) WriteHeader(status int) {
@@ -96,7 +108,7 @@ func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (
 		if known, ok := w.(*answer); ok {
 			known.operation = rt.method + " " + rt.path
 		}
-		c := &call{header: w.Header(), w: w, r: r}
+		c := &call{header: w.Header(), w: w, r: r, began: a.Tables()}
 		out, err := func() (out Out, err error) {
 			defer a.audited(c, rt, &err)
 			if err = a.admit(c, rt); err != nil {
@@ -135,7 +147,24 @@ func (a *api) admitAgain(c *call, rt route) error {
 		return err // c.who stays: the audit tells who it was
 	}
 	c.who = who
-	return rt.who.check(who)
+	if err := rt.who.check(who); err != nil {
+		return err
+	}
+	return a.paced(c, rt)
+}
+
+// paced refuses a tenant that has changed so much lately that the audit trail must be
+// kept from filling: all but what takes away.
+func (a *api) paced(c *call, rt route) error {
+	if a.Audit == nil || c.who.operator() || rt.takesAway() {
+		return nil
+	}
+	wait := a.allowances.spent(a.Now(), c.who.home())
+	if wait == 0 {
+		return nil
+	}
+	c.header.Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
+	return refuse(http.StatusTooManyRequests, "The workspace has changed more than the audit trail takes of it; go on after %v, or ask who runs this service", wait)
 }
 
 // admit is what comes before an endpoint looks at the body.
@@ -226,7 +255,7 @@ func (a *api) outermost() http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		w := &answer{ResponseWriter: rw, operation: "none"}
+		w := &answer{ResponseWriter: rw, operation: "none", speaks: a.speaks}
 		h := w.Header()
 		h.Set("X-Request-Id", newID(a.Now()))
 		h.Set("Cache-Control", "no-store")

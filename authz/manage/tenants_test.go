@@ -38,7 +38,7 @@ func TestWorkspaceLife(t *testing.T) {
 	r := s.must(201, "POST", "/api/v1/workspaces", operator,
 		`{"id":"acme","plan":"lite","externalId":"cus_7","labels":{"team":"a"},"keyDefaults":{"actions":["infer","manage"]},"keyFormat":"ac_{hex:40}","multiplier":"0.5"}`)
 	const want = `{"id":"acme","plan":"lite","suspended":false,"keyDefaults":{"actions":["infer","manage"]},"keyFormat":"ac_{hex:40}",` +
-		`"multiplier":"0.5","externalId":"cus_7","labels":{"team":"a"},"managed":["*"]}`
+		`"multiplier":"0.5","externalId":"cus_7","labels":{"team":"a"},"budget":null,"credit":null,"managed":["*"]}`
 	if r.body != want || r.header.Get("X-Tollgate-Revision") != "3" || r.header.Get("X-Tollgate-Replicas") != "1" || r.header.Get("ETag") != `"3"` {
 		t.Errorf("made %s %v", r.body, r.header)
 	}
@@ -158,7 +158,7 @@ func TestUserLife(t *testing.T) {
 	admin := s.create(operator, `{"workspace":"demo","user":"ada","actions":["infer","manage"]}`)
 	const eve = "/api/v1/users/eve@x.example"
 	r := s.must(201, "POST", "/api/v1/users", admin.Key, `{"id":"eve@x.example","externalId":"e","labels":{"a":"b"}}`)
-	if r.body != `{"id":"eve@x.example","workspace":"demo","role":"member","suspended":false,"externalId":"e","labels":{"a":"b"},"managed":["*"]}` {
+	if r.body != `{"id":"eve@x.example","workspace":"demo","role":"member","suspended":false,"suspendedBy":null,"externalId":"e","labels":{"a":"b"},"managed":["*"]}` {
 		t.Errorf("made %s", r.body)
 	}
 	s.must(409, "POST", "/api/v1/users", admin.Key, `{"id":"eve@x.example"}`)

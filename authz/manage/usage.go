@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"tollgate/authz/money"
 )
 
 // Totals are what usage events add up to. They must not block on I/O.
@@ -43,6 +45,8 @@ type UsageSums struct {
 	From, To time.Time
 	// Pending is how many stored events are not in it; negative: it is not known.
 	Pending int64
+	// Current says that all that is stored is in it, or will be in a moment.
+	Current bool
 }
 
 // UsageSum is one row: names that the group doesn't have, and Start, are zero. A
@@ -61,6 +65,9 @@ type UsageCounts struct {
 	CacheCreationInputTokens int64 `json:"cacheCreationInputTokens"`
 	OutputTokens             int64 `json:"outputTokens" doc:"Include those for reasoning"`
 	ReasoningOutputTokens    int64 `json:"reasoningOutputTokens"`
+	// ListCost and Cost are in USD, exact.
+	ListCost money.Amount `json:"listCost" doc:"What it costs by the models' rates, USD; a decimal, never rounded"`
+	Cost     money.Amount `json:"cost" doc:"What is billed: the list cost times the multiplier of the time, USD; a decimal, never rounded"`
 }
 
 func (c *UsageCounts) add(d *UsageCounts) {
@@ -70,6 +77,8 @@ func (c *UsageCounts) add(d *UsageCounts) {
 	c.CacheCreationInputTokens += d.CacheCreationInputTokens
 	c.OutputTokens += d.OutputTokens
 	c.ReasoningOutputTokens += d.ReasoningOutputTokens
+	c.ListCost = c.ListCost.Add(d.ListCost)
+	c.Cost = c.Cost.Add(d.Cost)
 }
 
 // UsageRow is what was used, as the API tells it. What the rows are not grouped by
@@ -89,8 +98,9 @@ type KeyUsage struct {
 	ID        string `json:"id"`
 	Workspace string `json:"workspace"`
 	UsageCounts
-	LastUsedAt *Time      `json:"lastUsedAt" doc:"For whatever, also outside of from and to; null: never, as far as is known"`
-	ByModel    []UsageRow `json:"byModel" doc:"The same by model"`
+	LastUsedAt *Time        `json:"lastUsedAt" doc:"For whatever, also outside of from and to; null: never, as far as is known"`
+	Budget     *BudgetState `json:"budget" doc:"The key's own, as it stands now; null: none"`
+	ByModel    []UsageRow   `json:"byModel" doc:"The same by model"`
 }
 
 const usagePath = "/api/v1/usage"
@@ -155,7 +165,9 @@ func (a *api) keyUsage(ctx context.Context, c *call, _ none) (KeyUsage, error) {
 	if err != nil {
 		return KeyUsage{}, err
 	}
-	u := KeyUsage{ID: rec.ID, Workspace: rec.Workspace, LastUsedAt: a.lastUsed(rec.Workspace, rec.ID, 0), ByModel: rows}
+	u := KeyUsage{
+		ID: rec.ID, Workspace: rec.Workspace, LastUsedAt: a.lastUsed(rec.Workspace, rec.ID, 0), Budget: a.keyBudget(rec), ByModel: rows,
+	}
 	for i := range rows {
 		u.add(&rows[i].UsageCounts)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"tollgate/authz/manage"
 	"tollgate/authz/manage/managetest"
+	"tollgate/authz/money"
 )
 
 var usedAt = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -192,11 +193,13 @@ func TestUsageRows(t *testing.T) {
 	k := s.create(operator, `{"workspace":"demo","user":"ada"}`)
 	add := func(at time.Time, user, id, model string) {
 		s.store.AddUsage(managetest.Usage{At: at, Workspace: "demo", User: user, Key: id, Model: model,
-			UsageCounts: manage.UsageCounts{Requests: 1, InputTokens: 10, CacheReadInputTokens: 4, CacheCreationInputTokens: 3, OutputTokens: 7, ReasoningOutputTokens: 2}})
+			UsageCounts: manage.UsageCounts{Requests: 1, InputTokens: 10, CacheReadInputTokens: 4, CacheCreationInputTokens: 3, OutputTokens: 7, ReasoningOutputTokens: 2,
+				ListCost: money.New(3, 18), Cost: money.New(-12, 19)}})
 	}
 	add(usedAt, "ada", k.ID, "meta/a")
 	add(usedAt.Add(24*time.Hour), "", "", "")
-	const counts = `"requests":1,"inputTokens":10,"cacheReadInputTokens":4,"cacheCreationInputTokens":3,"outputTokens":7,"reasoningOutputTokens":2`
+	const counts = `"requests":1,"inputTokens":10,"cacheReadInputTokens":4,"cacheCreationInputTokens":3,"outputTokens":7,"reasoningOutputTokens":2,` +
+		`"listCost":"0.000000000000000003","cost":"-0.0000000000000000012"`
 	for query, want := range map[string]string{
 		"groupBy=day,model":                           `[{"start":"2026-01-02T00:00:00.000Z","model":"meta/a",` + counts + `},{"start":"2026-01-03T00:00:00.000Z","model":"",` + counts + `}]`,
 		"groupBy=hour&model=meta/a":                   `[{"start":"2026-01-02T03:00:00.000Z",` + counts + `}]`,
@@ -212,7 +215,7 @@ func TestUsageRows(t *testing.T) {
 	}
 	// Using the key here, too, is a use.
 	r := s.must(200, "GET", "/api/v1/api-keys/"+k.ID+"/usage", k.Key, "")
-	if want := fmt.Sprintf(`{"id":%q,"workspace":"demo",%s,"lastUsedAt":%q,"byModel":[{"model":"meta/a",%s}]}`,
+	if want := fmt.Sprintf(`{"id":%q,"workspace":"demo",%s,"lastUsedAt":%q,"budget":null,"byModel":[{"model":"meta/a",%s}]}`,
 		k.ID, counts, now.Format("2006-01-02T15:04:05.000Z"), counts); r.body != want {
 		t.Errorf("%s, want %s", r.body, want)
 	}

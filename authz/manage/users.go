@@ -16,13 +16,15 @@ const usersPath = "/api/v1/users"
 
 // User is a person in a workspace as the API tells it.
 type User struct {
-	ID         string            `json:"id"`
-	Workspace  string            `json:"workspace"`
-	Role       catalog.Role      `json:"role" enum:"admin,member"`
-	Suspended  bool              `json:"suspended"`
-	ExternalID *string           `json:"externalId"`
-	Labels     map[string]string `json:"labels"`
-	Managed    []string          `json:"managed" doc:"The fields that commands set, which an apply leaves alone; *: the user was made by one"`
+	ID        string       `json:"id"`
+	Workspace string       `json:"workspace"`
+	Role      catalog.Role `json:"role" enum:"admin,member"`
+	Suspended bool         `json:"suspended"`
+	// SuspendedBy is who may take the suspension back, beside the operator.
+	SuspendedBy *string           `json:"suspendedBy" enum:"operator,admin" doc:"Who did; null: nobody. What the operator suspended an admin does not resume"`
+	ExternalID  *string           `json:"externalId"`
+	Labels      map[string]string `json:"labels"`
+	Managed     []string          `json:"managed" doc:"The fields that commands set, which an apply leaves alone; *: the user was made by one"`
 }
 
 // UserRequest is the body of the creation of a user.
@@ -77,21 +79,45 @@ func (a *api) userRoutes() {
 		handle(a, route{
 			method: http.MethodPost, path: one + "/" + verb, who: managers, status: http.StatusOK, summary: summary, matches: true, query: []param{workspace},
 		}, func(ctx context.Context, c *call, _ none) (User, error) {
-			return a.changeUser(ctx, c, true, func(u *catalog.UserSpec) error {
-				u.Suspended = suspend
-				set(&u.Managed, suspended)
-				return nil
-			})
+			return a.changeUser(ctx, c, true, func(u *catalog.UserSpec) error { return c.who.suspends(u, suspend) })
 		})
 	}
 }
 
 func viewUser(workspace string, u *catalog.User) User {
-	return User{
+	v := User{
 		ID: u.ID, Workspace: workspace, Role: u.Role, Suspended: u.Suspended, ExternalID: orNull(u.ExternalID), Labels: u.Labels,
 		Managed: listed(u.Spec.Managed),
 	}
+	switch {
+	case !u.Suspended:
+	case u.Spec.SuspendedByAdmin:
+		v.SuspendedBy = new("admin")
+	default:
+		v.SuspendedBy = new("operator")
+	}
+	return v
 }
+
+// suspends suspends or resumes a user. What the operator suspended, by a command or
+// in the catalog, a tenant leaves as it is.
+func (c *caller) suspends(u *catalog.UserSpec, suspend bool) error {
+	switch {
+	case c.operator(), !shutOut(u):
+	case suspend:
+		return nil
+	default:
+		return errShutOut
+	}
+	u.Suspended, u.SuspendedByAdmin = suspend, suspend && !c.operator()
+	set(&u.Managed, suspended)
+	return nil
+}
+
+// shutOut reports whether the operator suspended a user.
+func shutOut(u *catalog.UserSpec) bool { return u.Suspended && !u.SuspendedByAdmin }
+
+var errShutOut = refuse(http.StatusForbidden, "The operator suspended this user: only the operator resumes or deletes it; ask who runs this service")
 
 // seesUser reports whether a user of the caller's workspace exists as far as the
 // caller is concerned: for a member only itself does.
@@ -255,6 +281,9 @@ func (a *api) deleteUser(ctx context.Context, c *call, _ none) (none, error) {
 		i, err := a.userWas(c, doc, ws.ID, id)
 		if err != nil {
 			return err
+		}
+		if !c.who.operator() && shutOut(&doc.Users[i]) {
+			return errShutOut // else one of the same id would be made in its place
 		}
 		doc.Users = slices.Delete(doc.Users, i, i+1)
 		return nil

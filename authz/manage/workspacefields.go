@@ -33,6 +33,7 @@ func (f *WorkspaceFields) forOperator() error {
 		{"keyFormat", f.KeyFormat.Said},
 		{"multiplier", f.Multiplier.Said},
 		{"externalId", f.ExternalID.Said},
+		{"resources", f.Resources.Said},
 	} {
 		if field.said {
 			return refuse(http.StatusForbidden, "%s: this takes the operator's key", field.name)
@@ -44,6 +45,9 @@ func (f *WorkspaceFields) forOperator() error {
 // apply makes the changes to w and notes that they are the API's. What is wrong
 // with a value the catalog's own check finds.
 func (f *WorkspaceFields) apply(w *catalog.WorkspaceSpec) error {
+	if f.Resources.Said {
+		return invalid("resources", "a new workspace has none yet; correct them once it is there")
+	}
 	for _, t := range []struct {
 		name string
 		Change[string]

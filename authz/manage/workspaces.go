@@ -25,7 +25,12 @@ type Workspace struct {
 	Multiplier  *string           `json:"multiplier" doc:"Of the list price; null: the plan's"`
 	ExternalID  *string           `json:"externalId"`
 	Labels      map[string]string `json:"labels"`
-	Managed     []string          `json:"managed" doc:"The fields that commands set, which an apply leaves alone; *: the workspace was made by one"`
+	Budget      *BudgetState      `json:"budget" doc:"Of the workspace, by its plan; null: none"`
+	Credit      *Credit           `json:"credit" doc:"Null: the workspace is not prepaid"`
+	// Resources are by name; a list of workspaces leaves them out, because each takes a
+	// question to the store.
+	Resources map[string]ResourceCount `json:"resources,omitzero" doc:"Of what plans count; not in lists"`
+	Managed   []string                 `json:"managed" doc:"The fields that commands set, which an apply leaves alone; *: the workspace was made by one"`
 }
 
 // KeyDefaults is what a key has unless it is made with something else.
@@ -48,6 +53,7 @@ type WorkspaceFields struct {
 	Multiplier  Change[string]             `json:"multiplier,omitzero" doc:"Of the list price, a decimal. For the operator"`
 	ExternalID  Change[string]             `json:"externalId,omitzero" doc:"Yours: the subject of each usage event. For the operator"`
 	Labels      Change[map[string]*string] `json:"labels,omitzero" doc:"Copied into each usage event. A label that isn't there stays, null removes one"`
+	Resources   Change[map[string]int64]   `json:"resources,omitzero" doc:"Corrects how many there are of what plans count; what isn't named stays. In a change only, for the operator"`
 }
 
 var errNoWorkspace = refuse(http.StatusNotFound, "There is no such workspace")
@@ -78,6 +84,9 @@ func (a *api) workspaceRoutes() {
 		method: http.MethodDelete, path: one, who: operatorOnly, status: http.StatusNoContent, matches: true,
 		summary: "Deletes a workspace with its users. Its keys open nothing any more, also if one of the same id is made later",
 	}, a.deleteWorkspace)
+	if a.Budgets != nil {
+		a.creditRoutes()
+	}
 	for verb, suspend := range map[string]bool{"suspend": true, "resume": false} {
 		summary := "Refuses everything that is done with a key of the workspace, from now on"
 		if !suspend {
@@ -99,7 +108,7 @@ func viewWorkspace(w *catalog.Workspace) Workspace {
 	return Workspace{
 		ID: w.ID, Plan: w.Plan.ID, Suspended: w.Suspended, KeyDefaults: KeyDefaults{w.KeyDefaults.Actions},
 		KeyFormat: w.Format.String(), Multiplier: orNull(w.Spec.Multiplier), ExternalID: orNull(w.ExternalID), Labels: w.Labels,
-		Managed: listed(w.Spec.Managed),
+		Budget: staticBudget(w), Credit: staticCredit(w), Managed: listed(w.Spec.Managed),
 	}
 }
 
@@ -117,7 +126,10 @@ func (a *api) listWorkspaces(_ context.Context, c *call, _ none) ([]Workspace, e
 	if !c.who.operator() {
 		ids = slices.DeleteFunc(ids, func(id string) bool { return id != c.who.home() })
 	}
-	return page(c, ids, func(id string) (Workspace, string) { return viewWorkspace(tables.Workspaces[id]), id })
+	return page(c, ids, func(id string) (Workspace, string) {
+		w := tables.Workspaces[id]
+		return a.fillIn(viewWorkspace(w), w), id
+	})
 }
 
 // page cuts a list, in the order of its names, to what the query asks for.
@@ -150,14 +162,14 @@ func (c *caller) home() string {
 	return c.rec.Workspace
 }
 
-func (a *api) showWorkspace(_ context.Context, c *call, _ none) (Workspace, error) {
+func (a *api) showWorkspace(ctx context.Context, c *call, _ none) (Workspace, error) {
 	tables := a.Tables()
 	w := tables.Workspaces[c.r.PathValue("id")]
 	if w == nil || !c.who.operator() && w.ID != c.who.home() {
 		return Workspace{}, errNoWorkspace
 	}
 	c.header.Set("ETag", etag(tables.Version))
-	return viewWorkspace(w), nil
+	return a.withResources(ctx, a.fillIn(viewWorkspace(w), w), w)
 }
 
 func (a *api) createWorkspace(ctx context.Context, c *call, req WorkspaceRequest) (Workspace, error) {
@@ -190,7 +202,11 @@ func (a *api) workspaceNow(c *call, id string) (Workspace, error) {
 	}
 	v := viewWorkspace(w)
 	c.is("workspace", id, id, v)
-	return v, nil
+	v = a.fillIn(v, w)
+	if all, err := a.withResources(c.r.Context(), v, w); err == nil {
+		return all, nil
+	}
+	return v, nil // the change is made
 }
 
 // workspaceWas is userWas of a workspace.
@@ -217,6 +233,9 @@ func (a *api) updateWorkspace(ctx context.Context, c *call, fields WorkspaceFiel
 		if err := fields.forOperator(); err != nil {
 			return Workspace{}, err
 		}
+	}
+	if fields.Resources.Said {
+		return a.correctResources(ctx, c, fields)
 	}
 	return a.changeWorkspace(ctx, c, func(w *catalog.WorkspaceSpec) error {
 		if fields.Plan.Said && fields.Plan.To == nil {

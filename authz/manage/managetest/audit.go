@@ -64,7 +64,7 @@ func (a *audit) Read(_ context.Context, q manage.AuditQuery) (entries [][]byte, 
 		}
 		switch {
 		case uint64(i) < q.After || e.Time.Before(q.From) || !q.To.IsZero() && !e.Time.Before(q.To),
-			q.Workspace != "" && workspace != q.Workspace:
+			q.Workspace != "" && workspace != q.Workspace, q.Generation != nil && *q.Generation != e.Generation:
 			continue
 		case len(entries) == q.Limit:
 			return entries, next, nil
@@ -72,7 +72,7 @@ func (a *audit) Read(_ context.Context, q manage.AuditQuery) (entries [][]byte, 
 		text, err := json.Marshal(map[string]any{
 			"specversion": "1.0", "id": e.ID, "type": "tollgate.audit.v1", "time": manage.Time(e.Time),
 			"data": map[string]any{
-				"action": e.Action, "status": e.Status, "remote": e.Remote, "before": e.Before, "after": e.After,
+				"action": e.Action, "generation": e.Generation, "status": e.Status, "remote": e.Remote, "before": e.Before, "after": e.After,
 				"actor":  map[string]string{"kind": e.Actor.Kind, "user": e.Actor.User, "key": e.Actor.Key, "workspace": e.Actor.Workspace},
 				"target": map[string]string{"type": e.Target.Type, "id": e.Target.ID, "workspace": e.Target.Workspace},
 			},

@@ -80,7 +80,7 @@ func NewStore(t testing.TB, yaml string) *Store {
 // Config is a manage.Config on this store.
 func (s *Store) Config() manage.Config {
 	return manage.Config{
-		Keys: (*keys)(s), Applied: s.apply, Tables: s.Tables, Identify: s.identify,
+		Keys: (*keys)(s), Applied: s.apply, Wait: s.wait, Tables: s.Tables, Identify: s.identify,
 		Events: (*events)(s), Consumers: (*consumers)(s), Catalog: (*document)(s),
 		Totals: (*totals)(s), Audit: (*audit)(s), Explain: s.gate.Explain,
 		OperatorKey: key.DigestOf(OperatorKey),
@@ -145,14 +145,17 @@ func (s *Store) identify(_ context.Context, secret string) (*key.Record, error) 
 	return nil, key.ErrNotFound
 }
 
-func (s *Store) apply(_ context.Context, rec *key.Record) manage.Propagation {
+func (s *Store) apply(rec *key.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if stored := s.keys[rec.ID]; stored == nil || stored.Revision < rec.Revision || rec.Revision == 0 {
 		s.t.Errorf("key %s was applied with revision %d and is not stored so", rec.ID, rec.Revision)
 	}
 	s.applied[rec.ID] = max(s.applied[rec.ID], rec.Revision)
-	return manage.Propagation{Revision: rec.Revision, Replicas: []string{"r1"}}
+}
+
+func (s *Store) wait(_ context.Context, revision uint64) manage.Propagation {
+	return manage.Propagation{Revision: revision, Replicas: []string{"r1"}}
 }
 
 type keys Store
@@ -350,10 +353,6 @@ func (d *document) Check(c *catalog.Catalog) error {
 }
 
 func (d *document) Refresh(context.Context) error { return nil }
-
-func (d *document) Wait(_ context.Context, revision uint64) manage.Propagation {
-	return manage.Propagation{Revision: revision, Replicas: []string{"this"}}
-}
 
 func (d *document) Store(_ context.Context, c *catalog.Catalog, expect uint64) (uint64, error) {
 	s := (*Store)(d)

@@ -54,7 +54,7 @@ func (t *totals) Usage(q *manage.UsageQuery) (*manage.UsageSums, error) {
 			sums[name] = plus(sums[name], u.UsageCounts)
 		}
 	}
-	answer := &manage.UsageSums{From: q.From, To: q.To, Pending: t.pending}
+	answer := &manage.UsageSums{From: q.From, To: q.To, Pending: t.pending, Current: t.pending >= 0}
 	for sum, n := range sums {
 		sum.UsageCounts = n
 		answer.Rows = append(answer.Rows, sum)
@@ -99,5 +99,6 @@ func plus(a, b manage.UsageCounts) manage.UsageCounts {
 	a.CacheCreationInputTokens += b.CacheCreationInputTokens
 	a.OutputTokens += b.OutputTokens
 	a.ReasoningOutputTokens += b.ReasoningOutputTokens
+	a.ListCost, a.Cost = a.ListCost.Add(b.ListCost), a.Cost.Add(b.Cost)
 	return a
 }
