@@ -1,11 +1,13 @@
-// Quickstart is what `make run` starts: the example model backend, and
-// `tollgate up --demo-key` in front of it with the catalog beside this file. It
+// Quickstart is what `make run` starts: the upstream of an example, and
+// `tollgate up --demo-key` in front of it with the catalog of that example. It
 // stays in the foreground until Tollgate ends, passes signals on to it, and ends
-// with its exit code; the backend stops last.
+// with its exit code; the upstream stops last.
 //
-// Flags go to `tollgate up` too, and so does the environment. TOLLGATE_CATALOG
-// names another catalog, TOLLGATE_BIN another binary than the tollgate beside
-// this one.
+// TOLLGATE_EXAMPLE names the example: a directory beside this one, quickstart where
+// it names none. Flags go to `tollgate up` too, and so does the environment.
+// TOLLGATE_CATALOG names another catalog, TOLLGATE_BIN another binary than the
+// tollgate beside this one, TOLLGATE_DATA another data directory than .data, or
+// .data-NAME for the example NAME.
 package main
 
 import (
@@ -21,12 +23,7 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-
-	"tollgate/examples/backend"
 )
-
-// catalog is where the default catalog is, from the directory above this binary.
-const catalog = "examples/quickstart/catalog.yaml"
 
 func main() {
 	code, err := run(os.Args[1:])
@@ -42,22 +39,28 @@ func run(args []string) (int, error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
-	cmd, err := tollgate(args)
+	e, err := chosen()
+	if err != nil {
+		return 1, err
+	}
+	cmd, err := tollgate(e, args)
 	if err != nil {
 		return 1, err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return 1, fmt.Errorf("the model backend: %w", err)
+		return 1, fmt.Errorf("the upstream: %w", err)
 	}
-	server := &http.Server{Handler: backend.New(backend.Options{}), ReadHeaderTimeout: 10 * time.Second}
+	secret := credential()
+	report := func(wrong string) { fmt.Fprintln(os.Stderr, "quickstart: the upstream saw what it must not:", wrong) }
+	server := &http.Server{Handler: e.upstream(secret, report), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			fmt.Fprintln(os.Stderr, "quickstart: the model backend:", err)
+			fmt.Fprintln(os.Stderr, "quickstart: the upstream:", err)
 		}
 	}()
 	defer server.Close()
-	cmd.Env = append(cmd.Env, "QUICKSTART_BACKEND=http://"+l.Addr().String())
+	cmd.Env = append(cmd.Env, upstreamEnv+"=http://"+l.Addr().String(), credentialEnv+"="+secret)
 
 	// Linux sends the child's parent-death signal when the thread that started it
 	// ends, so this thread has to last as long as the process.
@@ -83,8 +86,8 @@ func run(args []string) (int, error) {
 	}
 }
 
-// tollgate is the command to run, without the backend's address.
-func tollgate(args []string) (*exec.Cmd, error) {
+// tollgate is the command to run, without what it has to know of the upstream.
+func tollgate(e example, args []string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -99,11 +102,14 @@ func tollgate(args []string) (*exec.Cmd, error) {
 	cmd.Env = os.Environ()
 	cmd.SysProcAttr = childAttributes()
 	if os.Getenv("TOLLGATE_CATALOG") == "" {
-		path := filepath.Join(dir, "..", catalog)
+		path := filepath.Join(dir, "..", e.catalog())
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("there is no %s; name a catalog by TOLLGATE_CATALOG", path)
 		}
 		cmd.Env = append(cmd.Env, "TOLLGATE_CATALOG="+shortest(path))
+	}
+	if os.Getenv(dataEnv) == "" && e.data() != "" {
+		cmd.Env = append(cmd.Env, dataEnv+"="+e.data())
 	}
 	return cmd, nil
 }

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		main()
 	case "tollgate":
 		os.Exit(playTollgate())
+	case "told":
+		tell()
+		os.Exit(0)
 	case "refuse":
 		fmt.Println("no")
 		os.Exit(7)
@@ -39,11 +42,7 @@ func TestMain(m *testing.M) {
 func playTollgate() int {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	fmt.Println("args", strings.Join(os.Args[1:], " "))
-	fmt.Println("catalog", os.Getenv("TOLLGATE_CATALOG"))
-	fmt.Println("backend", os.Getenv("QUICKSTART_BACKEND"))
-	fmt.Println("pid", os.Getpid())
-	fmt.Println("ready")
+	tell()
 	fmt.Println("signal", <-signals)
 	n, done := 1, time.After(500*time.Millisecond)
 	for {
@@ -56,16 +55,30 @@ func playTollgate() int {
 	}
 }
 
+// tell says what the child was given.
+func tell() {
+	fmt.Println("args", strings.Join(os.Args[1:], " "))
+	fmt.Println("catalog", os.Getenv("TOLLGATE_CATALOG"))
+	fmt.Println("data", os.Getenv(dataEnv))
+	fmt.Println("upstream", os.Getenv(upstreamEnv))
+	fmt.Println("credential", os.Getenv(credentialEnv))
+	fmt.Println("pid", os.Getpid())
+	fmt.Println("ready")
+}
+
 // start runs quickstart with the child playing a part, and returns what the child
 // said until it was ready.
 func start(t *testing.T, child string, env ...string) (*exec.Cmd, *bufio.Scanner, map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(catalog)), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, catalog), nil, 0o644); err != nil {
-		t.Fatal(err)
+	for name := range upstreams {
+		path := filepath.Join(dir, example{name: name}.catalog())
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -86,7 +99,8 @@ func start(t *testing.T, child string, env ...string) (*exec.Cmd, *bufio.Scanner
 	}
 	cmd := exec.Command(bin, "--gateway-addr", "127.0.0.1:1")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), roleEnv+"=quickstart", "QUICKSTART_TEST_CHILD="+child, "TOLLGATE_BIN="+self, "TOLLGATE_CATALOG=")
+	cmd.Env = append(os.Environ(), roleEnv+"=quickstart", "QUICKSTART_TEST_CHILD="+child, "TOLLGATE_BIN="+self, "TOLLGATE_CATALOG=",
+		exampleEnv+"=", dataEnv+"=", credentialEnv+"=", "GORACE=atexit_sleep_ms=0")
 	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -123,28 +137,53 @@ func exit(t *testing.T, cmd *exec.Cmd, lines *bufio.Scanner) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-func TestChildGetsBackendAndCatalog(t *testing.T) {
+func TestChildGetsUpstreamAndCatalog(t *testing.T) {
 	cmd, lines, said := start(t, "tollgate")
 	if want := "up --demo-key --gateway-addr 127.0.0.1:1"; said["args"] != want {
 		t.Errorf("arguments %q, want %q", said["args"], want)
 	}
-	if said["catalog"] != catalog {
-		t.Errorf("catalog %q, want %q", said["catalog"], catalog)
+	if want := "examples/quickstart/catalog.yaml"; said["catalog"] != want {
+		t.Errorf("catalog %q, want %q", said["catalog"], want)
 	}
-	res, err := http.Get(said["backend"] + "/v1/models")
+	if said["data"] != "" {
+		t.Errorf("data directory %q, want none", said["data"])
+	}
+	res, err := http.Get(said["upstream"] + "/v1/models")
 	if err != nil {
 		t.Fatal(err)
 	}
 	body, _ := io.ReadAll(res.Body)
 	res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		t.Errorf("the backend: %d %s", res.StatusCode, body)
+		t.Errorf("the upstream: %d %s", res.StatusCode, body)
 	}
 	cmd.Process.Signal(os.Interrupt)
 	exit(t, cmd, lines)
-	if res, err := http.Get(said["backend"] + "/v1/models"); err == nil {
+	if res, err := http.Get(said["upstream"] + "/v1/models"); err == nil {
 		res.Body.Close()
-		t.Error("the backend outlived quickstart")
+		t.Error("the upstream outlived quickstart")
+	}
+}
+
+// Each example has its catalog, a data directory of its own, and an upstream that
+// knows the credential which the child was given.
+func TestExamples(t *testing.T) {
+	for name := range upstreams {
+		t.Run(name, func(t *testing.T) {
+			if _, err := os.Stat(filepath.Join("..", name, "catalog.yaml")); err != nil {
+				t.Error(err)
+			}
+			cmd, lines, said := start(t, "told", exampleEnv+"="+name)
+			e := example{name: name}
+			if said["catalog"] != e.catalog() || said["data"] != e.data() || said["credential"] == "" {
+				t.Errorf("the child got %v", said)
+			}
+			exit(t, cmd, lines)
+		})
+	}
+	cmd, lines, _ := start(t, "tollgate", exampleEnv+"=nosuch")
+	if got := exit(t, cmd, lines); got != 1 {
+		t.Errorf("an unknown example: exit code %d, want 1", got)
 	}
 }
 

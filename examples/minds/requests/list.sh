@@ -1,0 +1,2 @@
+curl -X GET "https://getminds.ai/api/v1/api-keys" \
+  -H "Authorization: Bearer minds_your_api_key"
