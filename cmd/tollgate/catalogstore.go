@@ -52,9 +52,6 @@ type peers interface {
 	// Prepare returns once all that live are prepared for a catalog, in the form
 	// in which it is stored. The error says which one is not, and why.
 	Prepare(ctx context.Context, text []byte) error
-	// Wait returns once all replicas go by everything up to a revision, this one
-	// too, or when that is certain all the same, or when ctx ends.
-	Wait(ctx context.Context, revision uint64) manage.Propagation
 }
 
 // fingerprints are the SHA-256 of files by path.
@@ -266,11 +263,6 @@ func (s *catalogStore) Store(ctx context.Context, c *catalog.Catalog, expect uin
 		return 0, err
 	}
 	return revision, nil
-}
-
-// Wait implements manage.Catalog.
-func (s *catalogStore) Wait(ctx context.Context, revision uint64) manage.Propagation {
-	return s.peers.Wait(ctx, revision)
 }
 
 // prepare is the first phase of a change, if there was anything before: here and

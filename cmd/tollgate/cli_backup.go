@@ -98,8 +98,8 @@ func (p *printer) backup(file string, header events.BackupHeader, counts events.
 		p.advisef("%d entries can't be read by this Tollgate and are NOT in it; its log names them.", counts.Skipped)
 	}
 	p.advisef("%s holds secrets of the deployment; only you may read it (mode 0600). Keep it so.", file)
-	return p.linef("%s: %d keys and catalogs, %d other documents, %d usage events, %d audit events of deployment %s at %s, up to revision %d",
-		file, counts.Keys, counts.Config, counts.Usage, counts.Audit, plain(header.Deployment), header.Time.Format(time.RFC3339), header.Revision)
+	return p.linef("%s: %d keys and catalogs, %d other documents, %d objects and counts, %d usage events, %d audit events of deployment %s at %s, up to revision %d",
+		file, counts.Keys, counts.Config, counts.Objects, counts.Usage, counts.Audit, plain(header.Deployment), header.Time.Format(time.RFC3339), header.Revision)
 }
 
 // progress tells people, about every second, how far something is that takes

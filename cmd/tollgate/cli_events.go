@@ -47,7 +47,7 @@ func newEventsList(s *server) *cobra.Command {
 						return err
 					}
 				}
-				if len(page.Value) < 1000 || page.Next == nil {
+				if len(page.Value) == 0 || page.Next == nil { // a short page may be one of large events
 					return nil
 				}
 				head, query = false, page.Next

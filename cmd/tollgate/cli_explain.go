@@ -76,14 +76,25 @@ func (p *printer) explained(e *manage.Explained) error {
 	} {
 		add(field.name, field.value)
 	}
-	if err := p.table(rows...); err != nil || len(e.Limits) == 0 {
+	if err := p.table(rows...); err != nil {
 		return err
+	}
+	if err := p.limits(e.Limits); err != nil {
+		return err
+	}
+	return p.budgets(e.Budgets)
+}
+
+// limits are the lines that an explanation has of limits.
+func (p *printer) limits(all []manage.Standing) error {
+	if len(all) == 0 {
+		return nil
 	}
 	if err := p.linef(""); err != nil {
 		return err
 	}
-	rows = [][]string{{"LIMIT OF", "WHAT", "LIMIT", "REMAINING", "RESETS"}}
-	for _, s := range e.Limits {
+	rows := [][]string{{"LIMIT OF", "WHAT", "LIMIT", "REMAINING", "RESETS"}}
+	for _, s := range all {
 		scope := s.Scope
 		if s.Models != nil {
 			scope += " " + *s.Models

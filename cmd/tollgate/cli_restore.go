@@ -70,8 +70,8 @@ func (s *restoreSettings) run(ctx context.Context, p *printer, path string) erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	p.advisef("%s: deployment %s at %s: %d keys and catalogs, %d other documents, %d usage events, %d audit events",
-		path, plain(header.Deployment), header.Time.Format(time.RFC3339), counts.Keys, counts.Config, counts.Usage, counts.Audit)
+	p.advisef("%s: deployment %s at %s: %d keys and catalogs, %d other documents, %d objects and counts, %d usage events, %d audit events",
+		path, plain(header.Deployment), header.Time.Format(time.RFC3339), counts.Keys, counts.Config, counts.Objects, counts.Usage, counts.Audit)
 	if s.dry {
 		p.advisef("The file is whole. Nothing was changed: this was a dry run.")
 		return nil

@@ -14,8 +14,8 @@ func newUsage() *cobra.Command {
 	var groupBy, since, from, to, key, workspace string
 	cmd := &cobra.Command{
 		Use: "usage", Short: "Sum up what was used", Args: takes(),
-		Long: "Sums up the requests and tokens of all usage events. Of the tokens in, CACHE READ and CACHE WRITTEN are a part;\n" +
-			"of those out, REASONING is.",
+		Long: "Sums up the requests, tokens and costs of all usage events. Of the tokens in, CACHE READ and CACHE WRITTEN are a part;\n" +
+			"of those out, REASONING is. LIST COST is by the models' rates, COST what is billed; both in USD, exact.",
 		Example: "  tollgate usage --group-by model --since 7d\n" +
 			"  tollgate usage --group-by day,workspace --from 2030-01-01T00:00:00Z --to 2030-02-01T00:00:00Z",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,6 +96,8 @@ func (p *printer) usage(list []manage.UsageRow) error {
 		} {
 			add(count.head, strconv.FormatInt(count.n, 10))
 		}
+		add("LIST COST", r.ListCost.String())
+		add("COST", r.Cost.String())
 		if r.Key != nil {
 			add("LAST USED", when(r.LastUsedAt, "-"))
 		}

@@ -11,11 +11,11 @@ import (
 
 func newWorkspace() *cobra.Command {
 	s := &server{}
-	return s.flags(group("workspace", "Make, list, change, suspend and delete workspaces",
+	return s.flags(group("workspace", "Make, list, change, suspend and delete workspaces, and grant them credit",
 		newWorkspaceCreate(s), newWorkspaceList(s), newWorkspaceShow(s), newWorkspaceUpdate(s),
 		newWorkspaceSuspend(s, "suspend ID", "Refuse everything that is done with the workspace's keys", true),
 		newWorkspaceSuspend(s, "resume ID", "Take a suspension back", false),
-		newWorkspaceDelete(s)))
+		newWorkspaceCredit(s), newWorkspaceDelete(s)))
 }
 
 // workspaceFlags are the fields of a workspace as flags.
@@ -138,6 +138,7 @@ func newWorkspaceShow(s *server) *cobra.Command {
 
 func newWorkspaceUpdate(s *server) *cobra.Command {
 	var fields workspaceFlags
+	var resources map[string]int64
 	cmd := &cobra.Command{
 		Use: "update ID", Short: "Change a workspace; what isn't named stays, none removes", Args: takes("ID"),
 		Long:    "Changes a workspace. What is set here stays over an apply, unless that prunes.",
@@ -151,6 +152,9 @@ func newWorkspaceUpdate(s *server) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(resources) > 0 {
+				change.Resources = manage.To(resources)
+			}
 			w, err := c.UpdateWorkspace(cmd.Context(), args[0], change)
 			if err != nil {
 				return err
@@ -159,6 +163,7 @@ func newWorkspaceUpdate(s *server) *cobra.Command {
 		},
 	}
 	fields.add(cmd)
+	cmd.Flags().StringToInt64Var(&resources, "resource", nil, "minds=2: there are so many of what plans count, whatever was counted")
 	return cmd
 }
 
@@ -210,8 +215,11 @@ func (p *printer) workspace(a manage.Answer[manage.Workspace]) error {
 		[]string{"new keys may", words(w.KeyDefaults.Actions, "-")},
 		[]string{"key format", w.KeyFormat},
 		[]string{"multiplier", orPlan(w.Multiplier)},
+		[]string{"budget", budgetLine(w.Budget)},
+		[]string{"credit", credit(w.Credit)},
 		[]string{"external id", text(w.ExternalID)},
 		[]string{"labels", pairs(w.Labels)},
+		[]string{"resources", resourceLine(w.Resources)},
 		[]string{"made by", madeBy(w.Managed)},
 	)
 }

@@ -64,6 +64,8 @@ type gate struct {
 
 	cmd *exec.Cmd
 	out *output
+	// keys are the secrets of all keys that key made.
+	keys *secrets
 }
 
 // newGate prepares a gate with addresses, a directory and a backend of its own,
@@ -72,7 +74,7 @@ func newGate(t *testing.T, b *bench) *gate {
 	t.Helper()
 	g := &gate{
 		t: t, b: b, dir: t.TempDir(), gateway: freeAddr(t), api: freeAddr(t), grpc: freeAddr(t), nats: freeAddr(t),
-		backend: backend.New(backend.Options{Keep: 100_000}), out: &output{},
+		backend: backend.New(backend.Options{Keep: 100_000}), out: &output{}, keys: &secrets{},
 	}
 	g.data = filepath.Join(g.dir, "data")
 	server := httptest.NewServer(g.backend)
@@ -88,10 +90,12 @@ func newGate(t *testing.T, b *bench) *gate {
 		"TOLLGATE_DATA=" + g.data, "TOLLGATE_CATALOG=" + catalog, "TOLLGATE_ENVOY=" + b.envoy, "TOLLGATE_OPERATOR_KEY=",
 	}
 	t.Cleanup(func() {
-		g.kill()
+		said := g.out.tail(200)
+		g.crash()
 		if t.Failed() {
-			t.Logf("what tollgate said last:\n%s", g.out.tail(200))
+			t.Logf("what tollgate said last:\n%s", said)
 		}
+		g.keys.areNowhere(t, g)
 	})
 	return g
 }
@@ -205,6 +209,7 @@ func (g *gate) key(args ...string) newKey {
 	if k.Key == "" || k.ID == "" {
 		g.t.Fatal("key create printed no key")
 	}
+	g.keys.add(k.Key)
 	return k
 }
 

@@ -26,6 +26,18 @@ func testReplaced(t *testing.T, b *bench) {
 			})
 		}
 	}
+	// A store that is there again may have no leader yet.
+	takesChanges := func(t *testing.T) {
+		t.Helper()
+		for _, r := range d.replicas {
+			within(t, 30*time.Second, "taking changes", func() error {
+				if res := r.try(http.MethodPost, "http://"+r.api+"/api/v1/api-keys", operatorOfTests, `{"name":"probe"}`); res.status != http.StatusCreated {
+					return fmt.Errorf("%v", res)
+				}
+				return nil
+			})
+		}
+	}
 	replace := func(with func()) {
 		for i := range d.nats.Len() {
 			d.nats.Stop(i)
@@ -42,16 +54,12 @@ func testReplaced(t *testing.T, b *bench) {
 	t.Run("by one from before", func(t *testing.T) {
 		var saved string
 		replace(func() { saved = d.nats.Save() })
-		for _, r := range d.replicas {
-			r.waitReady()
-		}
+		takesChanges(t)
 		second := d.replicas[0].key("--name", "second")
 		everywhere(t, second, http.StatusOK)
 		// The old store gets as far as the replicas were, and further.
 		replace(func() { d.nats.Load(saved) })
-		for _, r := range d.replicas {
-			r.waitReady()
-		}
+		takesChanges(t)
 		everywhere(t, second, http.StatusUnauthorized)
 		everywhere(t, first, http.StatusOK)
 		d.replicas[1].cli("key", "revoke", first.ID)

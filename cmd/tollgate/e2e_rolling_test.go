@@ -37,6 +37,8 @@ func testRolling(t *testing.T, b *bench) {
 		r.waitServing()
 	}
 
+	t.Run("what dialects have of the management API", func(t *testing.T) { testManaged(t, d) })
+
 	t.Run("20,000 requests", func(t *testing.T) {
 		const requests, callers = 20_000, 24
 		k := a.key("--name", "rolling")
@@ -138,11 +140,16 @@ func testRolling(t *testing.T, b *bench) {
 
 // proxyStats are the counters of Envoy's calls to Tollgate.
 func (r *replica) proxyStats() string {
+	return r.proxyAdmin("/stats?usedonly&filter=ext_authz|cluster.tollgate.*(timeout|fail|retry|reset|reject|health|overflow|rq_[0-9])")
+}
+
+// proxyAdmin is what Envoy's own page of this path says.
+func (r *replica) proxyAdmin(page string) string {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.dir, "envoy", envoy.AdminSocket))
 	}
 	admin := http.Client{Transport: &http.Transport{DialContext: dial}}
-	res, err := admin.Get("http://admin/stats?usedonly&filter=ext_authz|cluster.tollgate.*(timeout|fail|retry|reset|reject|health|overflow|rq_[0-9])")
+	res, err := admin.Get("http://admin" + page)
 	if err != nil {
 		return err.Error()
 	}

@@ -33,6 +33,10 @@ func (n *node) startLedger(ctx context.Context) error {
 	if !n.alone() {
 		n.ledger.Share(events.Sharing{Standing: n.members, Stream: events.NewSharedUsage(n.usage), Gone: relay.Gone})
 	}
+	n.ledger.Affect(n.objects, n.log)
+	if err := n.oweWaiting(); err != nil {
+		return err
+	}
 	n.background("the journal's drain", func(ctx context.Context) error { return n.ledger.Run(ctx, n.usage) })
 	n.onStop(func(ctx context.Context) {
 		const most = 8 * time.Second // what can't be published must not keep us from leaving well
@@ -53,7 +57,7 @@ func (n *node) startLedger(ctx context.Context) error {
 		return err
 	}
 	n.settler = &authz.Settler{
-		Replica: n.replica, Sealer: sealer, Ledger: n.ledger, Limits: n.limits, Estimator: estimator,
+		Replica: n.replica, Sealer: sealer, Ledger: n.ledger, Limits: n.limits, Estimator: estimator, Budgets: n.budgets,
 		Dropped: func(why string) { n.metrics.settlements.WithLabelValues(why).Inc() },
 	}
 	n.settler.Restore(time.Now(), n.ledger.Open(time.Time{}))
@@ -132,7 +136,7 @@ func (n *node) recount(ctx context.Context) {
 			case e.Type != events.TypeUsage:
 				continue
 			case d.Measurement == authz.None:
-				n.settler.Remember(e.ID)
+				n.settler.Remember(e.ID, d.Charge())
 			}
 			n.settler.Recount(time.Now(), n.tables(), e.Time, d.Workspace, d.Key, d.User, d.Model, d.InputTokens+d.OutputTokens)
 		}

@@ -18,7 +18,7 @@ type managedAudit struct {
 
 func (a managedAudit) Append(ctx context.Context, e *manage.AuditEntry) error {
 	event := events.NewAuditEvent(a.source, e.Time, events.AuditData{
-		RequestID: e.ID, Actor: events.AuditActor(e.Actor), Action: e.Action, Target: events.AuditTarget(e.Target),
+		RequestID: e.ID, Actor: events.AuditActor(e.Actor), Action: e.Action, Target: events.AuditTarget(e.Target), Generation: e.Generation,
 		Before: json.RawMessage(e.Before), After: json.RawMessage(e.After), Remote: e.Remote, Status: e.Status, Suppressed: e.Suppressed,
 	})
 	return asKeyError(a.trail.Append(ctx, &event))

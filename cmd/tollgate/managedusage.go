@@ -23,7 +23,7 @@ func (u managedUsage) Usage(q *manage.UsageQuery) (*manage.UsageSums, error) {
 	if err != nil {
 		return nil, err
 	}
-	sums := &manage.UsageSums{Rows: make([]manage.UsageSum, len(answer.Rows)), From: answer.From, To: answer.To, Pending: int64(asOf.Pending)}
+	sums := &manage.UsageSums{Rows: make([]manage.UsageSum, len(answer.Rows)), From: answer.From, To: answer.To, Pending: int64(asOf.Pending), Current: asOf.Current}
 	if asOf.Pending == 0 && !asOf.Current { // the stream was not asked yet, or can't be
 		sums.Pending = -1
 	}
@@ -35,6 +35,7 @@ func (u managedUsage) Usage(q *manage.UsageQuery) (*manage.UsageSums, error) {
 				Requests: r.Requests, InputTokens: r.InputTokens, OutputTokens: r.OutputTokens,
 				CacheReadInputTokens: r.CacheReadInputTokens, CacheCreationInputTokens: r.CacheCreationInputTokens,
 				ReasoningOutputTokens: r.ReasoningOutputTokens,
+				ListCost:              r.ListCost, Cost: r.Cost,
 			},
 		}
 	}

@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/json"
 	"net/url"
+	"reflect"
 	"testing"
 	"time"
 
 	"tollgate/authz"
 	"tollgate/authz/manage"
+	"tollgate/authz/money"
 )
 
 // TestUsageOfANode follows what a key used from the ledger, over the stream, into
@@ -25,13 +27,15 @@ func TestUsageOfANode(t *testing.T) {
 	for i, model := range []string{"a/b", "a/b", "c/d"} {
 		a := &authz.Admission{
 			ID: "id-" + string(rune('0'+i)), Workspace: "demo", Key: made.Value.ID, Model: model, Dialect: "openai",
-			Start: start, Deadline: start.Add(time.Hour),
+			Start: start, Deadline: start.Add(time.Hour), Multiplier: money.New(4, 1),
 		}
 		if err := n.ledger.Admit(a, a.AppendBinary(nil)); err != nil {
 			t.Fatal(err)
 		}
+		// Costs that a float would not add up exactly.
+		listCost, cost := money.New(1_000_000_000_000_000_003, 18), money.New(4_000_000_000_000_000_012, 19)
 		tokens := authz.Tokens{Input: 10, CacheRead: 4, CacheCreation: 3, Output: 5, Reasoning: 2}
-		if ok, err := n.ledger.Close(&authz.Usage{Admission: a, Outcome: authz.Completed, Measurement: authz.Reported, Tokens: tokens}); err != nil || !ok {
+		if ok, err := n.ledger.Close(&authz.Usage{Admission: a, Outcome: authz.Completed, Measurement: authz.Reported, Tokens: tokens, ListCost: listCost, Cost: cost}); err != nil || !ok {
 			t.Fatalf("%v, %v", ok, err)
 		}
 	}
@@ -44,8 +48,9 @@ func TestUsageOfANode(t *testing.T) {
 		of, err = itself.KeyUsage(t.Context(), made.Value.ID, nil)
 		return err != nil || of.Value.Requests == 3 && of.Pending != nil && *of.Pending == 0
 	})
-	want := manage.UsageCounts{Requests: 3, InputTokens: 30, CacheReadInputTokens: 12, CacheCreationInputTokens: 9, OutputTokens: 15, ReasoningOutputTokens: 6}
-	if err != nil || of.Value.UsageCounts != want || len(of.Value.ByModel) != 2 || of.Value.ByModel[0].Requests != 2 {
+	want := manage.UsageCounts{Requests: 3, InputTokens: 30, CacheReadInputTokens: 12, CacheCreationInputTokens: 9, OutputTokens: 15, ReasoningOutputTokens: 6,
+		ListCost: money.New(3_000_000_000_000_000_009, 18), Cost: money.New(4_000_000_000_000_000_012, 19).MulInt(3)}
+	if err != nil || !reflect.DeepEqual(of.Value.UsageCounts, want) || len(of.Value.ByModel) != 2 || of.Value.ByModel[0].Requests != 2 {
 		t.Fatalf("%s, %v", of.Raw, err)
 	}
 	all, err := operator.Usage(t.Context(), url.Values{"groupBy": {"minute,workspace,key,user,model"}, "from": {"1h"}})
@@ -56,7 +61,8 @@ func TestUsageOfANode(t *testing.T) {
 	minute := manage.Time(start.UTC().Truncate(time.Minute))
 	wantRow := manage.UsageRow{
 		Start: &minute, Workspace: new("demo"), Key: &made.Value.ID, User: new(""), Model: new("c/d"), LastUsedAt: row.LastUsedAt,
-		UsageCounts: manage.UsageCounts{Requests: 1, InputTokens: 10, CacheReadInputTokens: 4, CacheCreationInputTokens: 3, OutputTokens: 5, ReasoningOutputTokens: 2},
+		UsageCounts: manage.UsageCounts{Requests: 1, InputTokens: 10, CacheReadInputTokens: 4, CacheCreationInputTokens: 3, OutputTokens: 5, ReasoningOutputTokens: 2,
+			ListCost: money.New(1_000_000_000_000_000_003, 18), Cost: money.New(4_000_000_000_000_000_012, 19)},
 	}
 	got, _ := json.Marshal(row)
 	expected, _ := json.Marshal(wantRow)

@@ -40,7 +40,7 @@ func newMetrics() *metrics {
 		}, []string{"why"}),
 		unaudited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_audit_unwritten_total",
-			Help: "Entries of the audit trail that could not be stored; they are in the log.",
+			Help: "Entries of the audit trail that are not in it, or not whole: suppressed and shortened to bound it, unstored ones are in the log.",
 		}, []string{"why"}),
 	}
 	m.registry.MustRegister(m.checks, m.duration, m.settlements, m.unaudited,

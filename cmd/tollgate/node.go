@@ -46,11 +46,13 @@ type node struct {
 	store
 	membership
 	cache    *cache.Keys
+	bindings *cache.Objects
 	feed     *events.Feed
 	journal  *journal.Journal
 	ledger   *events.Ledger
 	settler  *authz.Settler
 	limits   *limit.Local
+	budgets  *authz.Budgets
 	catalog  *catalogStore
 	fleet    *fleet
 	totals   *totals.Folder
@@ -134,7 +136,7 @@ func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startRelay, n.startSweep, n.startChecks, n.startManagement,
+		n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startBudgets, n.startRelay, n.startSweep, n.startChecks, n.startManagement,
 		n.startMetrics, n.announce,
 	} {
 		if err := step(ctx); err != nil {
@@ -173,6 +175,10 @@ func (n *node) startKeys(ctx context.Context) (err error) {
 	if n.members != nil {
 		n.onStop(n.leave)
 	}
+	if n.bindings, err = cache.NewObjects(n.objects); err != nil {
+		return err
+	}
+	n.onStop(func(context.Context) { n.bindings.Close() })
 	n.metrics.gauge("tollgate_keys", "Keys in the index.", func() float64 { return float64(n.cache.Stats().Keys) })
 	n.metrics.counter("tollgate_key_store_reads_total", "Records read from the store because they were not in memory.",
 		func() float64 { return float64(n.cache.Stats().StoreReads) })
@@ -214,14 +220,15 @@ func poll(ctx context.Context, most time.Duration, otherwise string, ready func(
 
 // startChecks answers Envoy.
 func (n *node) startChecks(context.Context) error {
-	managed, err := manage.NewMinds(n.managed())
+	managed, err := manage.NewGateway(n.managed())
 	if err != nil {
 		return err
 	}
 	n.gate = &authz.Authorizer{
 		Current: n.current,
-		Replica: n.replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Ledger: n.ledger,
+		Replica: n.replica, Tables: n.catalog.Tables, Keys: n.cache, Limits: n.limits, Budgets: n.budgets, Ledger: n.ledger,
 		Sealer: n.settler.Sealer, Estimator: n.settler.Estimator, Used: n.lastUsed.Touch,
+		Objects: n.bindings, Resources: n.objects,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
 	options := envoy.ServerOptions{
@@ -284,18 +291,18 @@ func (n *node) managed() manage.Config {
 		once = onceOnly{n.once}
 	}
 	return manage.Config{
-		Keys: n.changes,
-		Applied: func(ctx context.Context, r *key.Record) manage.Propagation {
-			n.cache.Apply(changeOf(r))
-			return n.Wait(ctx, r.Revision)
-		},
+		Keys:        n.changes,
+		Applied:     func(r *key.Record) { n.cache.Apply(changeOf(r)) },
+		Wait:        n.Wait,
 		Used:        n.lastUsed.Touch,
 		Digests:     digests{n.changes, n.cache, n.feed.Applied},
 		Idempotency: once,
+		Budgets:     n.budgets,
 		LastUsed:    n.lastUsed.Of,
 		Requests: func(workspace, keyID string) (int64, bool) {
 			return n.totals.OfKey(workspace, keyID).Requests, true
 		},
+		Totals:    managedUsage{n.totals},
 		Tables:    n.catalog.Tables,
 		Identify:  n.identify,
 		Audit:     audit,
@@ -316,7 +323,9 @@ func (n *node) startManagement(context.Context) error {
 	cfg := n.managed()
 	cfg.OperatorKey = key.DigestOf(operator)
 	cfg.Events, cfg.Consumers, cfg.Catalog = managedEvents{n.usage}, managedConsumers{n.consumers}, n.catalog
-	cfg.Explain, cfg.Backup, cfg.Totals = n.gate.Explain, n.backup, managedUsage{n.totals}
+	cfg.CatalogRoom = events.MaxDocument
+	cfg.Resources = countedResources{n.objects}
+	cfg.Explain, cfg.Backup = n.gate.Explain, n.backup
 	handler, err := manage.New(cfg)
 	if err != nil {
 		return err

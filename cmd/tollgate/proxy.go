@@ -65,8 +65,9 @@ func routable(cluster string) bool {
 
 // routing is what a catalog says of where requests go: a cluster per model that
 // has upstreams and per route that has one, and Envoy routes for the paths of each
-// dialect, or the way to Tollgate itself for those that are managed. Where two dialects have the same path, the route that comes first in
-// the catalog has it, as in a check.
+// dialect, or the way to Tollgate itself for those that are managed. Where paths of
+// two dialects begin alike on the same hosts, the settings count of the route that
+// comes first in the catalog.
 func routing(t *catalog.Tables) envoy.Spec {
 	var spec envoy.Spec
 	for _, m := range t.Models {
@@ -78,6 +79,7 @@ func routing(t *catalog.Tables) envoy.Spec {
 	seen := map[string]bool{}
 	for i := range t.Routes {
 		r := &t.Routes[i]
+		cors := allowed(r)
 		if r.Upstream != nil {
 			spec.Clusters = append(spec.Clusters, cluster(r.Cluster, []catalog.Upstream{*r.Upstream}))
 		}
@@ -87,23 +89,41 @@ func routing(t *catalog.Tables) envoy.Spec {
 		}
 		for j := range paths {
 			if p := paths[j].Pattern; paths[j].Answer == dialect.AnswerManaged {
-				if !slices.Contains(spec.Managed, p) {
-					spec.Managed = append(spec.Managed, p)
+				if m := (envoy.Managed{Path: p, Hosts: r.Hosts, CORS: cors}); !seen[fmt.Sprint(p, m.Hosts)] {
+					seen[fmt.Sprint(p, m.Hosts)] = true
+					spec.Managed = append(spec.Managed, m)
 				}
 				continue
 			}
 			prefix := literal(paths[j].Pattern)
-			if seen[prefix] {
+			same := fmt.Sprint(prefix, " ", paths[j].Header, r.Hosts)
+			if seen[same] {
 				continue
 			}
-			seen[prefix] = true
+			seen[same] = true
 			spec.Routes = append(spec.Routes, envoy.Route{
-				Prefix: prefix, Rewrite: r.Dialect.Upstream(prefix), WebSocket: paths[j].WebSocket,
+				Prefix: prefix, Hosts: r.Hosts, Header: paths[j].Header, CORS: cors,
+				Rewrite: r.Dialect.Upstream(prefix), WebSocket: paths[j].WebSocket,
 				MaxDuration: r.Duration(&paths[j]), MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
 			})
 		}
 	}
 	return spec
+}
+
+// allowed is what browsers may do with a route; nil: nothing from other origins.
+func allowed(r *catalog.Route) *envoy.CORS {
+	if r.CORS == nil {
+		return nil
+	}
+	c := &envoy.CORS{Origins: r.CORS.Origins, MaxAge: r.CORS.MaxAge}
+	for i := range r.Dialect.Paths {
+		if m := r.Dialect.Paths[i].Method; !slices.Contains(c.Methods, m) {
+			c.Methods = append(c.Methods, m)
+		}
+	}
+	slices.Sort(c.Methods)
+	return c
 }
 
 // literal is a path pattern up to the segment that varies.

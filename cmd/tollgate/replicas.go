@@ -53,7 +53,8 @@ func (n *node) startReplica(context.Context) (err error) {
 	return nil
 }
 
-// Wait implements peers.
+// Wait returns once all replicas go by everything up to a revision, this one too, or
+// when that is certain all the same, or when ctx ends.
 func (n *node) Wait(ctx context.Context, revision uint64) manage.Propagation {
 	if n.members == nil {
 		return manage.Propagation{Revision: revision, Replicas: []string{n.replica}}

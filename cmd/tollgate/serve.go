@@ -118,13 +118,11 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	if demo != "" {
 		line("demo key", demo)
 	}
-	if path, model := n.example(); path != "" {
-		shown := first(demo, "KEY")
-		if demo == "" {
-			b.WriteString("\nMake a key: tollgate key create --name first\n")
-		}
-		fmt.Fprintf(&b, "\nTry it:\n\n  curl http://%s%s -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n",
-			gateway, path, shown, model)
+	if demo == "" {
+		b.WriteString("\nMake a key: tollgate key create --name first\n")
+	}
+	if line := firstRequest(n.tables(), n.demoWorkspace(), gateway, first(demo, "KEY")); line != "" {
+		b.WriteString("\nTry it:\n\n  " + line + "\n")
 	}
 	if withEnvoy {
 		b.WriteString("\nCtrl-C stops everything.\n")
@@ -133,37 +131,22 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	return err
 }
 
-// example is a chat path and a model to try it with; "" where the catalog has
-// none.
-func (n *node) example() (path, model string) {
-	t := n.tables()
-	for i := range t.Routes {
-		for j := range t.Routes[i].Dialect.Paths {
-			if p := t.Routes[i].Dialect.Paths[j].Pattern; path == "" && strings.HasSuffix(p, "/chat/completions") {
-				path = p
-			}
-		}
-	}
-	for id := range t.Workspaces {
-		for _, m := range t.ModelsFor(id) {
-			if m.Deployed && strings.Contains(strings.ToLower(m.ID), "llama") || model == "" && m.Deployed {
-				model = m.ID
-			}
-		}
-	}
-	if path == "" || model == "" {
-		return "", ""
-	}
-	return path, model
-}
-
 // demoKeyLife is how long a demo key lives.
 const demoKeyLife = 7 * 24 * time.Hour
 
-// makeDemoKey makes a key in the first workspace, as anybody would: by the API.
-func (n *node) makeDemoKey(ctx context.Context) (string, error) {
+// demoWorkspace is the first one there is; "": none.
+func (n *node) demoWorkspace() string {
 	workspaces := slices.Sorted(maps.Keys(n.tables().Workspaces))
 	if len(workspaces) == 0 {
+		return ""
+	}
+	return workspaces[0]
+}
+
+// makeDemoKey makes a key in that workspace, as anybody would: by the API.
+func (n *node) makeDemoKey(ctx context.Context) (string, error) {
+	workspace := n.demoWorkspace()
+	if workspace == "" {
 		return "", errors.New("the catalog has no workspace")
 	}
 	operator, err := n.operatorKey()
@@ -176,7 +159,7 @@ func (n *node) makeDemoKey(ctx context.Context) (string, error) {
 		return "", err
 	}
 	made, err := client.CreateKey(ctx, manage.KeyRequest{
-		Workspace: &workspaces[0],
+		Workspace: &workspace,
 		KeyFields: manage.KeyFields{
 			Name:        manage.To("demo"),
 			Environment: manage.To("demo"),

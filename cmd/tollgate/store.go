@@ -23,6 +23,7 @@ type store struct {
 	admin    *nats.Conn    // which these are
 	config   *events.Config
 	usage    *events.Usage
+	objects  *events.Objects // with the rights of a replica
 	once     *events.Idempotency
 	audit    *events.AuditTrail // nil: this replica makes no changes
 	// consumers are people's durable consumers of the stream.
@@ -97,6 +98,9 @@ func (n *node) openStore(ctx context.Context, conn, changes *nats.Conn, copies i
 		return err
 	}
 	if err := n.openForChanges(ctx, copies); err != nil {
+		return err
+	}
+	if n.objects, err = n.openObjects(ctx, copies); err != nil {
 		return err
 	}
 	if n.usage, err = events.OpenUsage(ctx, conn, events.UsageConfig{Replicas: copies, Hold: n.hold, Replica: n.replica}); err != nil {
