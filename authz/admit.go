@@ -301,6 +301,10 @@ func (c *check) forward(a *Admission) {
 		// Of the caller's, on which a mesh would route.
 		d.RemoveHeaders = append(slices.Clone(credentialHeaders), c.tables.Settings.ModelHeader)
 	}
+	if c.call.Path.BodyIn() == dialect.ModelInURLForm {
+		// To PHP without a php.ini cookies are fields of the form, and count more.
+		d.RemoveHeaders = append(slices.Clone(d.RemoveHeaders), "cookie")
+	}
 	if u := c.call.UsageOption; u.Text != "" {
 		// The caller didn't ask for the usage, or asked that it be left out:
 		// it is stated all the same, and taken out of the stream again.

@@ -141,7 +141,7 @@ func (c *check) findObject(ctx context.Context, m *dialect.Mentioned) bool {
 	switch {
 	case err != nil:
 		return c.refuse(reason.Unavailable)
-	case b.Of(c.tenant(), c.now):
+	case b.Of(c.tenant(), c.now) && c.within(b.Model):
 		if c.call.Model == "" { // the request names none
 			c.call.Model = b.Model
 		}
@@ -154,6 +154,16 @@ func (c *check) findObject(ctx context.Context, m *dialect.Mentioned) bool {
 		c.why.Detail = "What the request names as `" + m.Field + "` does not exist."
 	}
 	return c.refuse(reason.ModelUnknown)
+}
+
+// within reports whether the request goes where an object of this model is. At
+// another upstream, or in another account, its id may be that of somebody else's.
+func (c *check) within(model string) bool {
+	if model == "" || c.call.Model == "" || c.call.Model == model {
+		return true
+	}
+	named, made := c.tables.Model(c.call.Model, c.workspace.ID), c.tables.Models[model]
+	return named == nil || made != nil && named.SharesAccount(made) // one that is unknown is refused as such
 }
 
 // checkCreating refuses a request that gives what it makes an id which another

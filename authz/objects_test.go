@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,10 @@ var studio = dialect.Dialect{
 		{
 			Method: "POST", Pattern: "/v1/tasks", Action: key.Infer, ModelIn: dialect.ModelInJSON, ModelField: "model",
 			Creates: &dialect.Object{Kind: "task", Member: "id", Keep: time.Hour}, Counts: &dialect.Resource{Name: "tasks", Delta: 1},
+		},
+		{
+			Method: "POST", Pattern: "/v1/again", Action: key.Infer, ModelIn: dialect.ModelInJSON, ModelField: "model",
+			Mentions: []dialect.Mention{{Kind: "task", In: dialect.ModelInJSON, Field: "task_id"}},
 		},
 		{
 			Method: "GET", Pattern: "/v1/task", Action: key.Infer,
@@ -172,6 +177,34 @@ func TestObjectsOfAnotherWorkspaceDontExist(t *testing.T) {
 	}
 	if len(l.open) != 3 {
 		t.Errorf("%d admissions, want those of what was let through", len(l.open))
+	}
+}
+
+// An id is one account's: what the request names must be where its model is.
+func TestObjectsOfAnotherAccount(t *testing.T) {
+	a, s, _, _ := inStudio(t, -1)
+	tables := *a.Tables()
+	tables.Models = maps.Clone(tables.Models)
+	for id, cluster := range map[string]string{"small": "one", "large": "one", "elsewhere": "two"} {
+		tables.Models[id] = &catalog.Model{ID: id, Deployed: true, Cluster: cluster, UpstreamModel: id}
+	}
+	for _, p := range tables.Plans {
+		p.Models = nil
+	}
+	a.Tables = func() *catalog.Tables { return &tables }
+	s.put("task", "1", "demo", "small")
+	s.put("task", "2", "demo", "no-longer-there")
+	for body, want := range map[string]reason.Reason{
+		`{"model":"small","task_id":1}`:     reason.None,
+		`{"model":"large","task_id":"1"}`:   reason.None,
+		`{"model":"elsewhere","task_id":1}`: reason.ModelUnknown,
+		`{"model":"small","task_id":2}`:     reason.ModelUnknown,
+	} {
+		req := get("good2", "/v1/again")
+		req.Method, req.Body = "POST", []byte(body)
+		if d := check1(t, a, req); d.Reason != want {
+			t.Errorf("%s: %v, want %v", body, d.Reason, want)
+		}
 	}
 }
 

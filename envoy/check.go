@@ -191,15 +191,22 @@ func answer(in *authv3.CheckRequest, r *dialect.Request, d *authz.Decision) *aut
 // ownHeaders begin the names of the headers that only Tollgate may set.
 const ownHeaders = "x-tollgate-"
 
+// overrides are headers by which some servers (IIS, Laravel, Rails) take a path or a
+// method that is not the one which was checked.
+var overrides = []string{"x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"}
+
 // forged are the headers of Tollgate's that the caller sent and that the answer
-// does not overwrite. An Envoy of ours has taken them out long before; on any
-// other a caller could choose its cluster by them. Those that decide most are
-// named even if a Check doesn't carry them.
+// does not overwrite, and its overrides. An Envoy of ours has taken them out long
+// before; on any other a caller could choose its cluster by them. Those that decide
+// most are named even if a Check doesn't carry them.
 func forged(in *authv3.CheckRequest, set []*corev3.HeaderValueOption) []string {
 	h := in.GetAttributes().GetRequest().GetHttp()
 	var names []string
 	add := func(name string) {
 		name = strings.ToLower(name)
+		if slices.Contains(overrides, name) {
+			names = append(names, name)
+		}
 		if strings.HasPrefix(name, ownHeaders) && !slices.ContainsFunc(set, func(o *corev3.HeaderValueOption) bool { return o.GetHeader().GetKey() == name }) {
 			names = append(names, name)
 		}

@@ -145,12 +145,17 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 // Envoy takes orders goes, for a client on a private network would count as a
 // friend; and every one that only Tollgate may set.
 func earlyMutations() []*mutationv3.HeaderMutation {
-	return []*mutationv3.HeaderMutation{
+	mutations := make([]*mutationv3.HeaderMutation, 0, 3+len(overrides))
+	mutations = append(mutations,
 		removePrefix(ownHeaders),
 		removePrefix("x-envoy-"),
 		// Envoy puts its own id into x-request-id, and Tollgate the admission's.
 		setHeader(clientRequestIDHeader, "%REQ(X-REQUEST-ID)%", corev3.HeaderValueOption_ADD_IF_ABSENT),
+	)
+	for _, name := range overrides {
+		mutations = append(mutations, removeHeader(name))
 	}
+	return mutations
 }
 
 // precheck looks at the headers of a request whose body is long or of unknown
@@ -269,6 +274,10 @@ func removePrefix(prefix string) *mutationv3.HeaderMutation {
 	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
 		KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}},
 	}}}
+}
+
+func removeHeader(name string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
 }
 
 func setHeader(name, value string, how corev3.HeaderValueOption_HeaderAppendAction) *mutationv3.HeaderMutation {

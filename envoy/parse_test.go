@@ -132,7 +132,7 @@ func FuzzReadCheck(f *testing.F) {
 // A caller's own x-tollgate-* headers go, whatever the proxy in front lets in.
 func TestForgedHeaders(t *testing.T) {
 	in := checkRequest(&authv3.AttributeContext_HttpRequest{
-		HeaderMap: raw("X-Tollgate-User", "root", "x-tollgate-cluster", "secret", "x-tollgate-key-id", "k", "x-tollgate-new", "1", "x-other", "1"),
+		HeaderMap: raw("X-Tollgate-User", "root", "x-tollgate-cluster", "secret", "x-tollgate-key-id", "k", "x-tollgate-new", "1", "x-other", "1", "X-Original-URL", "/admin"),
 	})
 	d := authz.Decision{
 		Admission: &authz.Admission{}, RemoveHeaders: []string{"authorization"},
@@ -143,7 +143,7 @@ func TestForgedHeaders(t *testing.T) {
 		slices.Sort(out)
 		return slices.Compact(out)
 	}
-	if got := removed(); !slices.Equal(got, []string{"authorization", "x-tollgate-cluster", "x-tollgate-new", "x-tollgate-user"}) {
+	if got := removed(); !slices.Equal(got, []string{"authorization", "x-original-url", "x-tollgate-cluster", "x-tollgate-new", "x-tollgate-user"}) {
 		t.Errorf("removed %v", got)
 	}
 	d.Cluster = "model"

@@ -59,6 +59,7 @@ func TestHeaders(t *testing.T) {
 	a := g.post(t, "/v1/chat", "{}",
 		"X-Tollgate-Workspace: mine", "x-tollgate-cluster: tollgate", "x-tollgate-phase: headers", "X_Tollgate_Workspace: mine",
 		"x-envoy-auth-failure-mode-allowed: true", "x-envoy-auth-partial-body: true", "x-envoy-max-retries: 9", "x-envoy-upstream-rq-timeout-ms: 1",
+		"x-original-url: /admin", "X-Rewrite-Url: /admin", "x-http-method-override: DELETE", "x-http-method: PUT", "x-method-override: PATCH",
 		"x-request-id: the client's", "accept-encoding: gzip", "x-tag: t", "cookie: c=1", "x-forwarded-for: 10.0.0.1")
 	r, _ := up.last()
 	if a.status != 200 || r == nil {
@@ -66,6 +67,7 @@ func TestHeaders(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"X-Tollgate-Workspace": "demo", "X-Tag": "t", "Cookie": "c=1", "X-Client-Request-Id": "the client's",
+		"X-Original-Url": "", "X-Rewrite-Url": "", "X-Http-Method-Override": "", "X-Http-Method": "", "X-Method-Override": "",
 		"Authorization": "", "X-Tollgate-Cluster": "", "X-Tollgate-Phase": "", "X_tollgate_workspace": "", "Accept-Encoding": "",
 	} {
 		if got := r.Header.Get(name); got != want {

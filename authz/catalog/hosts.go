@@ -88,12 +88,17 @@ func (s *source) hosts(path string, r *RouteSpec) {
 }
 
 // apart checks that of any two routes for the same host no request could be for
-// both.
+// both, and that objects, which are told apart by their dialect, are in one place.
 func (s *source) apart(routes []RouteSpec) {
 	for i := range routes {
 		d, known := dialect.Lookup(routes[i].Dialect)
 		for j := range routes[:i] {
 			other, otherKnown := dialect.Lookup(routes[j].Dialect)
+			if known && d == other && d.NamesObjects() && routes[i].Upstream != routes[j].Upstream {
+				s.invalidf(fmt.Sprintf("routes[%d].upstream", i), "differs from that of routes[%d]: what one upstream has under an id would be taken for what the other has, "+
+					"maybe another workspace's; routes of %s have the same upstream", j, d.Name)
+				break
+			}
 			host, shared := sharedHost(&routes[i], &routes[j])
 			if !known || !otherKnown || !shared {
 				continue

@@ -98,9 +98,25 @@ func TestCollidingRoutes(t *testing.T) {
 	}
 }
 
+// What is made at an upstream is told apart by its dialect and its id: so there can't
+// be two upstreams with ids of their own.
+func TestObjectsAreInOnePlace(t *testing.T) {
+	for text, refused := range map[string]bool{
+		"{dialect: minds, upstream: 'http://u', hosts: [a]}, {dialect: minds, upstream: 'http://v', hosts: [b]}":   true,
+		"{dialect: minds, upstream: 'http://u', hosts: [a]}, {dialect: minds, hosts: [b]}":                         true,
+		"{dialect: minds, upstream: 'http://u', hosts: [a]}, {dialect: minds, upstream: 'http://u', hosts: [b]}":   false,
+		"{dialect: openai, upstream: 'http://u', hosts: [a]}, {dialect: openai, upstream: 'http://v', hosts: [b]}": false,
+	} {
+		_, err := Parse("c", []byte("routes: ["+text+"]"))
+		if refused != (err != nil) || refused && !strings.Contains(err.Error(), "routes[1].upstream: differs from that of routes[0]") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestCompileHosts(t *testing.T) {
 	c, err := Parse("c", []byte("routes: [{dialect: minds, upstream: 'http://u', hosts: [Api.Example.com, b], cors: {origins: ['https://a.b']}}, "+
-		"{dialect: minds, upstream: 'http://v', hosts: [c], cors: {origins: ['https://a.b'], maxAge: 1h}}, {dialect: openai}]"))
+		"{dialect: minds, upstream: 'http://u', hosts: [c], cors: {origins: ['https://a.b'], maxAge: 1h}}, {dialect: openai}]"))
 	if err != nil {
 		t.Fatal(err)
 	}

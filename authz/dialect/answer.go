@@ -69,6 +69,11 @@ type Resource struct {
 	Delta int64  // 1 or -1
 }
 
+// NamesObjects reports whether requests name objects of the upstream.
+func (d *Dialect) NamesObjects() bool {
+	return slices.ContainsFunc(d.Paths, func(p Path) bool { return len(p.Mentions) > 0 })
+}
+
 // Watched are the members of the answer that the settlement needs, as dotted names from
 // the top of its JSON (base_resp.status_code), each once. Most paths have none.
 func (p *Path) Watched() []string {

@@ -10,7 +10,7 @@ var azure = Dialect{
 	Style: OpenAI,
 	Root:  "/openai",
 	Paths: slices.Concat(openAIPaths("/openai/v1"), []Path{
-		deployed(chat, "chat/completions"),
+		ownData(deployed(chat, "chat/completions")),
 		deployed(completions, "completions"),
 		deployed(fromJSON, "embeddings"),
 		deployed(transcriptions, "audio/transcriptions"),
@@ -29,6 +29,13 @@ var azure = Dialect{
 func deployed(as func(pattern string) Path, operation string) Path {
 	p := as("/openai/deployments/{model...}/" + operation)
 	p.ModelIn, p.Body = ModelInPath, p.ModelIn
+	return p
+}
+
+// ownData refuses what lets the model read in indexes, to which it may go as the
+// upstream's own account: tenants would read each other's.
+func ownData(p Path) Path {
+	p.Refused = append(p.Refused, "data_sources", "datasources")
 	return p
 }
 

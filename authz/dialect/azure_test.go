@@ -52,6 +52,21 @@ func TestModelInPathAndBody(t *testing.T) {
 	}
 }
 
+// Azure's "on your data" reads with the account of the upstream.
+func TestAzureDataIsRefused(t *testing.T) {
+	for _, member := range []string{
+		`"data_sources":[{"type":"azure_search","parameters":{"index_name":"theirs","authentication":{"type":"system_assigned_managed_identity"}}}]`,
+		`"dataSources":[]`, `"Data_Sources":{}`,
+	} {
+		if _, r, detail := readAzure(t, "/openai/deployments/m/chat/completions?api-version=1", `{"messages":[],`+member+`}`); r != reason.BodyInvalid {
+			t.Errorf("%s: %v %s", member, r, detail)
+		}
+	}
+	if _, r, detail := readAzure(t, "/openai/deployments/m/chat/completions", `{"messages":[],"data_sources":null}`); r != reason.None {
+		t.Errorf("none: %v %s", r, detail)
+	}
+}
+
 func TestModelInPathAndForm(t *testing.T) {
 	form := func(fields ...string) string {
 		var b strings.Builder

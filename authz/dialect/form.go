@@ -88,6 +88,23 @@ type formField struct {
 	value Span
 }
 
+// readFormQuery looks that the query names nothing of what is read in a form: to some
+// servers it is one with the form, and to Go's Request.FormValue it comes first.
+func (c *Call) readFormQuery(query string) (r reason.Reason, detail, param string) {
+	if query == "" {
+		return reason.None, "", ""
+	}
+	f := urlForm{call: c, names: []string{c.Path.ModelField, "stream"}}
+	if n := c.Path.choicesField(); n != "" {
+		f.names = append(f.names, n)
+	}
+	for i := range c.Path.Must {
+		f.names = append(f.names, c.Path.Must[i].Field)
+	}
+	f.query(query)
+	return f.reason, f.detail, f.param
+}
+
 // readForm reads a form: the model's name, what it must have, and whether the answer
 // is a stream.
 // What files contain is only searched for the boundary.

@@ -240,6 +240,45 @@ func TestFilesAreNotCopied(t *testing.T) {
 	}
 }
 
+// The query of a form's request may name nothing that is read in the form: Go's
+// servers, for one, take what stands there first.
+func TestFormAndQuery(t *testing.T) {
+	body := aForm(theModel, theFile)
+	for target, want := range map[string]reason.Reason{
+		"/v1/audio/transcriptions":                                   reason.None,
+		"/v1/audio/transcriptions?api-version=1&x=%20":               reason.None,
+		"/v1/audio/transcriptions?model=other":                       reason.ModelAmbiguous,
+		"/v1/audio/transcriptions?x=1&mod%65l=other":                 reason.ModelAmbiguous,
+		"/v1/audio/transcriptions?model[]=other":                     reason.ModelAmbiguous,
+		"/v1/audio/transcriptions?stream=true":                       reason.BodyInvalid,
+		"/v1/audio/transcriptions?x=1;model=other":                   reason.BodyInvalid,
+		"/v1/audio/transcriptions?x=%zz":                             reason.None, // no server takes a value for a name
+		"/v1/audio/transcriptions?%zz=1":                             reason.BodyInvalid,
+		"/v1/audio/transcriptions?" + strings.Repeat("a&", maxPairs): reason.BodyInvalid,
+	} {
+		var c Call
+		openAI.Route(&c, http.MethodPost, "/v1/audio/transcriptions")
+		req := &Request{Path: target, Body: []byte(body), Headers: headers("content-type", formType)}
+		if r, detail, _ := c.Read(req); r != want {
+			t.Errorf("%s: %v %s", target, r, detail)
+		}
+		there, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://upstream"+target, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		there.Header.Set("Content-Type", formType)
+		if model := there.FormValue("model"); want == reason.None && model != "whisper-1" {
+			t.Errorf("%s: another server reads the model %q", target, model)
+		}
+	}
+	var c Call
+	minimax.Route(&c, http.MethodPost, "/v1/files/upload")
+	upload := aForm(field("purpose", "voice_clone"), theFile)
+	if r, _, param := c.Read(&Request{Path: "/v1/files/upload?purpose=retrieval", Body: []byte(upload), Headers: headers("content-type", formType)}); r != reason.BodyInvalid || param != "purpose" {
+		t.Errorf("another purpose in the query: %v %s", r, param)
+	}
+}
+
 // FuzzReadForm compares with mime/multipart: what is accepted here is accepted
 // there, and it finds one model, the same, and the same fields by any name.
 func FuzzReadForm(f *testing.F) {

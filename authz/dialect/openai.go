@@ -91,7 +91,11 @@ func responses(pattern string) Path {
 	return p
 }
 
-// realtime is a WebSocket with a model that speaks.
+// realtime is a WebSocket with a model that speaks. It is charged by its time, for
+// nobody looks at what passes.
 func realtime(pattern string) Path {
-	return Path{Method: http.MethodGet, Pattern: pattern, Action: key.Infer, ModelIn: ModelInQuery, ModelField: "model", WebSocket: true}
+	return Path{
+		Method: http.MethodGet, Pattern: pattern, Action: key.Infer, ModelIn: ModelInQuery, ModelField: "model", WebSocket: true,
+		Units: []Unit{{Name: "second", From: OfDuration}},
+	}
 }

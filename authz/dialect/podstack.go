@@ -10,7 +10,7 @@ var podstack = Dialect{
 		chat("/inference/v1/chat/completions"),
 		completions("/inference/v1/completions"),
 		fromJSON("/inference/v1/embeddings"),
-		fromForm("/inference/v1/audio/transcriptions"),
+		transcriptions("/inference/v1/audio/transcriptions"),
 		listModels("/inference/v1/models"),
 		oneModel("/inference/v1/models/{model...}"),
 	},

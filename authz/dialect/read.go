@@ -52,7 +52,10 @@ func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
 		_, query := SplitPath(req.Path)
 		r, detail, param = c.readURLForm(req.Body, query)
 	default:
-		r, detail, param = c.readForm(req.Body, boundary)
+		_, query := SplitPath(req.Path)
+		if r, detail, param = c.readFormQuery(query); r == reason.None {
+			r, detail, param = c.readForm(req.Body, boundary)
+		}
 	}
 	if r == reason.None && c.Path.ModelIn == ModelInPath {
 		if c.Model != "" && c.Model != inPath {

@@ -59,7 +59,7 @@ func TestRoutingOfHosts(t *testing.T) {
 		return tables
 	}
 	const text = "routes: [{dialect: openai}, {dialect: anthropic, cors: {origins: ['https://a.b']}}, " +
-		"{dialect: minds, hosts: [minds.example.com], upstream: 'http://127.0.0.1:1'}, {dialect: minds, hosts: [Other.example.com], upstream: 'http://127.0.0.1:2'}]"
+		"{dialect: minds, hosts: [minds.example.com], upstream: 'http://127.0.0.1:1'}, {dialect: minds, hosts: [Other.example.com], upstream: 'http://127.0.0.1:1'}]"
 	spec := routing(tablesOf(text))
 	var models []string // headers that routes to the lists of models ask for
 	clusters := map[string]bool{}
