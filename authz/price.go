@@ -101,8 +101,8 @@ func (a *Admission) estimate() money.Amount {
 }
 
 // price fills in what a usage costs. guessed are units that nobody stated, which
-// Units has too.
-func (u *Usage) price(sure, guessed []Quantity) {
+// Units has too. failed is Usage.failed.
+func (u *Usage) price(sure, guessed []Quantity, failed bool) {
 	a := u.Admission
 	if u.Outcome == NotSent || len(a.Rates) == 0 {
 		return
@@ -123,10 +123,9 @@ func (u *Usage) price(sure, guessed []Quantity) {
 		if a.Billing.ChargeUnsettled {
 			known = guess
 		}
-	case u.Outcome == UpstreamError:
-		if a.Billing.FreeErrors {
-			known = money.Amount{}
-		}
+	case u.Outcome == UpstreamError && a.Billing.FreeErrors:
+		known = money.Amount{}
+	case u.Outcome == UpstreamError && failed:
 	case !a.Billing.FreeEstimated:
 		known = known.Add(guess)
 	}
@@ -142,7 +141,7 @@ func (u *Usage) Charge() Charge { return Charge{u.ListCost, u.Cost} }
 // Unsettled is the usage of an admission that nobody will settle any more.
 func Unsettled(a *Admission) *Usage {
 	u := &Usage{Admission: a, Outcome: Unknown, Measurement: None}
-	u.price(nil, nil)
+	u.price(nil, nil, false)
 	return u
 }
 

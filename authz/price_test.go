@@ -140,6 +140,11 @@ func TestBilling(t *testing.T) {
 		{"an error of the upstream, which says what it used", catalog.Billing{}, Observation{Status: 500, Reported: true, Tokens: said}, "0.00026", "0"},
 		{"the same, free", catalog.Billing{FreeErrors: true}, Observation{Status: 500, Reported: true, Tokens: said}, "0", "0"},
 		{"an error of the upstream in the middle, which says nothing", catalog.Billing{}, Observation{Status: 200, Flags: "UC", Events: 10}, "0", streamed},
+		{"too long in the middle", catalog.Billing{}, Observation{Status: 200, Details: durationOver, Events: 10}, streamed, streamed},
+		{"too long before the answer", catalog.Billing{}, Observation{Status: 504, Details: durationOver, Bytes: 114, Complete: true}, "0", prompt},
+		{"a caller reads no more", catalog.Billing{}, Observation{Status: 200, Flags: "SI", Details: idleOver, Events: 10}, streamed, streamed},
+		{"the same, errors free", catalog.Billing{FreeErrors: true}, Observation{Status: 200, Flags: "SI", Details: idleOver, Events: 10}, "0", streamed},
+		{"the same, estimates free", catalog.Billing{FreeEstimated: true}, Observation{Status: 200, Flags: "SI", Details: idleOver, Events: 10}, "0", streamed},
 		{"not sent", catalog.Billing{ChargeUnsettled: true}, Observation{Status: 503, Flags: "UF"}, "0", "0"},
 		{"refused by the upstream", catalog.Billing{}, Observation{Status: 400, Bytes: 100, Complete: true}, "0", "0"},
 		{"nobody saw it", catalog.Billing{}, Observation{Status: 200, Unwatched: true}, reservation, reservation},
@@ -222,6 +227,47 @@ func TestUnits(t *testing.T) {
 				t.Errorf("refused: %v, %s", u.Refused, u.Outcome)
 			}
 		})
+	}
+}
+
+// TestSearchesAreNotFree: requests that only an answer counts are at least one, also
+// where the caller leaves before it says so, and a budget holds that.
+func TestSearchesAreNotFree(t *testing.T) {
+	t.Parallel()
+	a := priced(t, "POST /v2/rerank", "1", "request", "0.002")
+	a.Dialect = "cohere"
+	if got := a.Estimate().String(); got != "0.002" {
+		t.Errorf("held: %s", got)
+	}
+	for want, seen := range map[string]Observation{
+		"0.002": {Upstream: "u:1", Flags: "DC"},
+		"0.006": {Upstream: "u:1", Status: 200, Complete: true, Told: []Label{{"meta.billed_units.search_units", "3"}}},
+		"0":     {Upstream: "u:1", Status: 429, Complete: true},
+	} {
+		if u := Measure(a, seen, new(Estimator)); u.Cost.String() != want {
+			t.Errorf("%+v: %s, want %s", seen, u.Cost, want)
+		}
+	}
+}
+
+// TestSoundIsNotFree: whatever the dialect, a model that is charged by the second is
+// so for sound, as the answer says, and for a WebSocket, by its time.
+func TestSoundIsNotFree(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		dialect, path string
+		seen          Observation
+	}{
+		{"podstack", "POST /inference/v1/audio/transcriptions", Observation{Status: 200, Complete: true, Told: []Label{{"usage.seconds", "3"}}}},
+		{"openai", "POST /v1/audio/transcriptions", Observation{Status: 200, Complete: true, Told: []Label{{"usage.seconds", "3"}}}},
+		{"openai", "GET /v1/realtime", Observation{Status: switchedProtocols, Flags: "DC", Duration: 3 * time.Second}},
+		{"azure", "GET /openai/realtime", Observation{Status: switchedProtocols, Details: durationOver, Duration: 3 * time.Second}},
+	} {
+		a := priced(t, c.path, "1", "second", "0.1")
+		a.Dialect, c.seen.Upstream = c.dialect, "u:1"
+		if u := Measure(a, c.seen, new(Estimator)); u.Cost.String() != "0.3" {
+			t.Errorf("%s of %s: %s, want 0.3", c.path, c.dialect, u.Cost)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -43,6 +44,9 @@ func TestMinibase(t *testing.T) {
 	e := d.Edits[0]
 	if got := body[:e.Span.Start] + e.Text + body[e.Span.End:]; got != strings.Replace(body, "micro_base", "org%2Fmicro+base", 1) {
 		t.Errorf("%s goes on", got)
+	}
+	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key cookie]" {
+		t.Errorf("removed %v: a cookie named model_id goes on", d.RemoveHeaders)
 	}
 	if d.Admission.OutputEstimate != 16 || d.Admission.PromptBytes != 3 {
 		t.Errorf("%+v", d.Admission)

@@ -256,6 +256,7 @@ func measure(a *Admission, path *dialect.Path, o *Observation, e *Estimator) *Us
 			u.Tokens.Output = min(int64(float64(o.Bytes)*firstTokensPerByte), a.OutputEstimate)
 		}
 	}
+	u.Tokens.bound()
 	u.read(path, o)
 	return u
 }
@@ -264,8 +265,15 @@ func measure(a *Admission, path *dialect.Path, o *Observation, e *Estimator) *Us
 // the route's maxDuration, and at its own end or for want of memory.
 const (
 	durationOver = "max_duration_timeout"
+	idleOver     = "stream_idle_timeout" // nothing moved: either side may have stopped
 	proxyEnded   = "downstream_local_disconnect"
 )
+
+// outOfTime says that the proxy ended an answer that had begun, for want of time. A
+// caller brings that about by reading slowly, or no more.
+func (o *Observation) outOfTime() bool {
+	return o.Status > 0 && o.Status < 400 && (o.Details == durationOver || o.Details == idleOver)
+}
 
 // switchedProtocols is the status of a WebSocket. It ends by a hang-up of either
 // side or at the route's maxDuration, all of which the flags tell as failures.

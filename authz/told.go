@@ -32,7 +32,7 @@ func (o *Observation) refused(p *dialect.Path) bool {
 // usage costs. Outcome, Status, Tokens and Refused are known.
 func (u *Usage) read(p *dialect.Path, o *Observation) {
 	if p == nil {
-		u.price(nil, nil)
+		u.price(nil, nil, u.failed(o))
 		return
 	}
 	if p.Creates != nil && u.Succeeded() {
@@ -41,13 +41,19 @@ func (u *Usage) read(p *dialect.Path, o *Observation) {
 	var sure, guessed []Quantity
 	switch {
 	case u.Outcome == NotSent:
-	case u.Outcome == UpstreamError || u.Status >= 400:
+	case u.failed(o):
 		sure = stated(p, o)
 	default:
 		sure, guessed = u.Admission.quantities(p, o)
 	}
 	u.Units = slices.Concat(sure, guessed)
-	u.price(sure, guessed)
+	u.price(sure, guessed, u.failed(o))
+}
+
+// failed says that there was no answer but an error, or one that its upstream broke
+// off: what is estimated of it is not charged.
+func (u *Usage) failed(o *Observation) bool {
+	return u.Status >= 400 || u.Outcome == UpstreamError && (u.Refused || !o.outOfTime())
 }
 
 // quantities are the units of a request that went to its upstream, whose answer is
@@ -79,8 +85,11 @@ func (a *Admission) quantities(p *dialect.Path, o *Observation) (sure, guessed [
 				}
 			}
 			// A hang-up before the number comes doesn't make the request free.
-			if unit.Name == "character" && a.PromptBytes > 0 {
+			switch {
+			case unit.Name == "character" && a.PromptBytes > 0:
 				guessed = append(guessed, Quantity{unit.Name, 1000 * a.PromptBytes})
+			case unit.Name == "request": // at least one
+				guessed = append(guessed, Quantity{unit.Name, 1000})
 			}
 		}
 	}
