@@ -24,6 +24,7 @@ const (
 	firstTokensPerByte  = 0.25 // English prose: about four bytes a token
 	firstAnswerTokens   = 256
 	leastAnswerTokens   = firstAnswerTokens / 4
+	mostAnswerTokens    = 1 << 17 // more than any model gives
 	firstTokensPerEvent = 1
 	learningRate        = 0.1
 )
@@ -84,7 +85,9 @@ func (e *Estimator) LearnAnswer(model, workspace string, tokens int64) {
 	if !ok {
 		of, _ = e.of(model).answers.LoadOrStore(strings.Clone(workspace), new(atomic.Uint64))
 	}
-	learn(of.(*atomic.Uint64), firstAnswerTokens, float64(tokens))
+	// One absurd statement of an upstream's must not make every later request of
+	// the workspace too large for its budget, for then nothing is learned any more.
+	learn(of.(*atomic.Uint64), firstAnswerTokens, float64(min(tokens, mostAnswerTokens)))
 }
 
 // Streamed estimates the tokens that so many events of a stream carried.

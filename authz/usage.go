@@ -34,6 +34,17 @@ type Tokens struct {
 	Input, CacheRead, CacheCreation, Output, Reasoning int64
 }
 
+// maxTokens is far above what one request can use, and so small that millions of
+// requests that were told to have used that much add up to an int64.
+const maxTokens = 1 << 40
+
+// bound cuts what an upstream, or a caller's own maximum, says to maxTokens.
+func (t *Tokens) bound() {
+	for _, n := range [...]*int64{&t.Input, &t.CacheRead, &t.CacheCreation, &t.Output, &t.Reasoning} {
+		*n = min(*n, maxTokens)
+	}
+}
+
 // Quantity is how much of a unit was used.
 type Quantity struct {
 	Unit  string // as a rate has it: request, second, character, image, video, song
