@@ -134,3 +134,19 @@ func TestTenantsDeployTheirOwn(t *testing.T) {
 		t.Errorf("the operator's models are %s %v", r.body, r.header)
 	}
 }
+
+// Routes of one dialect are told apart by their hosts.
+func TestApplyRoutesOfOneDialect(t *testing.T) {
+	s := serve(t)
+	const wide = "routes:\n  - {dialect: openai}\n  - {dialect: openai, hosts: [B.example.com, a.example.com]}\n"
+	if a := s.apply("", wide); fmt.Sprint(a.Changes) != "[{add route openai []} {add route openai for a.example.com, b.example.com []}]" {
+		t.Errorf("a second route of a dialect: %+v", a.Changes)
+	}
+	if a := s.apply("?prune=false", wide); len(a.Changes) != 0 {
+		t.Errorf("the same again changes %+v", a.Changes)
+	}
+	narrow := strings.Replace(wide, "a.example.com]", "a.example.com], maxBody: 1MiB", 1)
+	if a := s.apply("", narrow); fmt.Sprint(a.Changes) != "[{change route openai for a.example.com, b.example.com [maxBody]}]" {
+		t.Errorf("a change of the second: %+v", a.Changes)
+	}
+}

@@ -71,7 +71,7 @@ func entries(c *catalog.Catalog) map[string]any {
 		all["model "+c.Models[i].ID] = &c.Models[i]
 	}
 	for i := range c.Routes {
-		all["route "+c.Routes[i].Dialect] = &c.Routes[i]
+		all["route "+routeName(&c.Routes[i])] = &c.Routes[i]
 	}
 	return all
 }

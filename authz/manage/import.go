@@ -122,6 +122,7 @@ func (a *api) importKeys(ctx context.Context, c *call, req ImportRequest) (Impor
 		}
 		first[d] = i
 	}
+	c.note.silent = dryRun
 	if report.count(); report.Refused > 0 || dryRun {
 		return report, nil
 	}

@@ -41,7 +41,7 @@ func merge(stored, written *catalog.Catalog, prune bool) *merged {
 	m.Workspaces = mergeList(m, "workspace", stored.Workspaces, workspaces, workspaceName)
 	m.Users = mergeList(m, "user", stored.Users, users, userName)
 	m.Models = mergeList(m, "model", stored.Models, models, func(s *catalog.ModelSpec) string { return s.ID })
-	m.Routes = mergeList(m, "route", stored.Routes, written.Routes, func(s *catalog.RouteSpec) string { return s.Dialect })
+	m.Routes = mergeList(m, "route", stored.Routes, written.Routes, routeName)
 	m.Settings = stored.Settings
 	if unsaid := len(differences(catalog.SettingsSpec{}, written.Settings)) == 0; !unsaid || prune {
 		if fields := differences(stored.Settings, written.Settings); len(fields) > 0 {
@@ -69,6 +69,20 @@ func (m *merged) keepDeployed(stored *catalog.Catalog, spec *catalog.ModelSpec) 
 		}
 		spec.Deployed = old.Deployed
 	}
+}
+
+// routeName tells routes of one dialect apart by their hosts, of which a catalog's
+// routes of a dialect have none in common.
+func routeName(s *catalog.RouteSpec) string {
+	if len(s.Hosts) == 0 {
+		return s.Dialect
+	}
+	hosts := make([]string, len(s.Hosts))
+	for i, h := range s.Hosts {
+		hosts[i] = strings.ToLower(h)
+	}
+	slices.Sort(hosts)
+	return s.Dialect + " for " + strings.Join(hosts, ", ")
 }
 
 // mergeList merges what has an id each, keeps the stored order and appends what
