@@ -183,7 +183,7 @@ func (a *api) workspace(c *caller, named string) (*catalog.Workspace, error) {
 				return ws, nil
 			}
 		}
-		return nil, invalid("workspace", "there are several; name one")
+		return nil, invalid("workspace", "there are several; name one, by ?workspace= or --workspace")
 	}
 	if ws := tables.Workspaces[named]; ws != nil {
 		return ws, nil

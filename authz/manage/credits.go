@@ -97,11 +97,14 @@ func (r *CreditRequest) read() (money.Amount, error) {
 	if r.Amount == "" {
 		return money.Amount{}, invalid("amount", `is missing; USD as a string, such as "25.00"`)
 	}
-	if err := catalog.CheckAmount(strings.TrimPrefix(r.Amount, "-")); err != nil {
+	amount, err := money.Parse(r.Amount)
+	if err != nil {
+		return money.Amount{}, invalid("amount", `want a decimal in USD, such as "25.00", or "-5.00" to take something back`)
+	}
+	if err = catalog.CheckAmount(strings.TrimPrefix(r.Amount, "-")); err != nil {
 		return money.Amount{}, invalid("amount", "%v", err)
 	}
-	amount, err := money.Parse(r.Amount)
-	if err != nil || amount.IsZero() {
+	if amount.IsZero() {
 		return money.Amount{}, invalid("amount", "must not be 0; a negative amount takes something back")
 	}
 	if note := r.Note; note != nil {

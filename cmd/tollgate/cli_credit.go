@@ -24,7 +24,7 @@ func newWorkspaceCredit(s *server) *cobra.Command {
 			}
 			g, err := c.GrantCredit(cmd.Context(), args[0], manage.CreditRequest{Amount: amount, Note: given(note), IdempotencyKey: once})
 			if err != nil {
-				return err
+				return withID(err)
 			}
 			p.reach(g.Reach)
 			if p.json {

@@ -152,7 +152,7 @@ func (p *printer) events(list []jsontext.Value, head bool) error {
 		if err := json.Unmarshal(v, &e); err != nil {
 			return err
 		}
-		rows = append(rows, []string{e.Time, e.Data.Key, e.Data.Model, e.Data.Outcome, e.Data.Measurement,
+		rows = append(rows, []string{e.Time, text(&e.Data.Key), text(&e.Data.Model), e.Data.Outcome, e.Data.Measurement,
 			value(e.Data.Status), value(e.Data.InputTokens), value(e.Data.OutputTokens), value(e.Data.DurationMs)})
 	}
 	return p.table(rows...)
