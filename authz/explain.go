@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +32,9 @@ type Question struct {
 	Method, Path string
 	// Dialect, where Path is "", is the one to ask about; "": any.
 	Dialect string
+	// MaxTokens is the most tokens of an answer that the request would ask for, where
+	// its path reads that; 0: it names none.
+	MaxTokens int64
 }
 
 // Explanation is what a check would say, and what is left of the limits.
@@ -38,7 +43,8 @@ type Explanation struct {
 	Reason reason.Reason
 	// Observed is why it would have been refused on a route that enforces.
 	Observed reason.Reason
-	Detail   string        // a sentence for the caller, "" where the reason says it all
+	Status   int           // of the answer, as the dialect refuses; 0: it would pass
+	Detail   string        // the sentence for the caller; "": it would pass
 	Wait     time.Duration // until it could pass, if nothing else changes; 0: not known, or it does
 
 	Method, Path, Dialect string // of the request that was looked at
@@ -70,7 +76,12 @@ func (a *Authorizer) Explain(ctx context.Context, now time.Time, q *Question) *E
 	c := check{Authorizer: a, now: now, req: q.request(tables), d: &d, tables: tables, question: q}
 	e := &Explanation{}
 	if !c.decide(ctx) {
-		e.Reason, e.Detail, e.Wait = c.why.Reason, c.why.Detail, c.why.RetryAfter
+		e.Reason, e.Wait = c.why.Reason, c.why.RetryAfter
+		if c.req.Path == "" {
+			c.why.Detail = q.unrouted(tables)
+		}
+		// What a caller would get, which is the dialect's to say.
+		e.Status, e.Detail = c.call.Dialect.Refuse(c.why).Status, c.call.Dialect.Sentence(&c.why)
 	}
 	e.Observed = d.Observed
 	e.Method, e.Dialect, e.Model = c.req.Method, d.Dialect, c.call.Model
@@ -168,16 +179,37 @@ func (q *Question) find(t *catalog.Tables) (route *catalog.Route, path *dialect.
 	return route, path
 }
 
+// unrouted says why no path is there to ask about, where that is the dialect's fault.
+func (q *Question) unrouted(t *catalog.Tables) string {
+	var routed []string
+	for i := range t.Routes {
+		if name := t.Routes[i].Dialect.Name; !slices.Contains(routed, name) {
+			routed = append(routed, name)
+		}
+	}
+	switch {
+	case len(routed) == 0:
+		return "The catalog has no routes. Add one."
+	case q.Dialect == "" || slices.Contains(routed, q.Dialect):
+		return ""
+	}
+	return "The catalog has no route with the dialect " + q.Dialect + ". It has routes with " + strings.Join(routed, ", ") + "."
+}
+
 // name makes the request name the question's model where its path has it.
 func (q *Question) name(req *dialect.Request, p *dialect.Path) {
 	const boundary = "explain"
 	switch p.BodyIn() {
 	case dialect.ModelInJSON:
-		req.Body = []byte("{}")
+		var members []string
 		if q.Model != "" {
 			quoted, _ := jsontext.AppendQuote(nil, q.Model) // what isn't UTF-8 is no model's id either
-			req.Body = []byte(`{"` + p.ModelField + `":` + string(quoted) + `}`)
+			members = append(members, `"`+p.ModelField+`":`+string(quoted))
 		}
+		if q.bounds(p) {
+			members = append(members, `"`+p.MaxOutput[0]+`":`+strconv.FormatInt(q.MaxTokens, 10))
+		}
+		req.Body = []byte("{" + strings.Join(members, ",") + "}")
 	case dialect.ModelInForm:
 		req.Headers = append(req.Headers, dialect.Header{Name: "content-type", Value: "multipart/form-data; boundary=" + boundary})
 		field := p.ModelField
@@ -198,6 +230,9 @@ func (q *Question) name(req *dialect.Request, p *dialect.Path) {
 		for i := range p.Must {
 			form.Set(p.Must[i].Field, p.Must[i].Values[0])
 		}
+		if q.bounds(p) {
+			form.Set(p.MaxOutput[0], strconv.FormatInt(q.MaxTokens, 10))
+		}
 		req.Body = []byte(form.Encode())
 	case dialect.ModelInQuery:
 		if q.Model != "" {
@@ -213,6 +248,9 @@ func (q *Question) name(req *dialect.Request, p *dialect.Path) {
 		req.Body = []byte{}
 	}
 }
+
+// bounds reports whether the request says how long its answer may be.
+func (q *Question) bounds(p *dialect.Path) bool { return q.MaxTokens > 0 && len(p.MaxOutput) > 0 }
 
 // fill puts a model in the place of a pattern's {model}.
 func fill(pattern, model string) string {

@@ -1,8 +1,10 @@
 package authz
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,8 +16,9 @@ import (
 )
 
 // TestExplainSaysWhatCheckDoes: for every situation, in every state of the
-// limits, an explanation by the key's id and one by its secret give the reason
-// that the check then gives, and asking any number of times uses nothing up.
+// limits, an explanation by the key's id and one by its secret give the reason,
+// the status and the sentence that the check then gives, and asking any number of
+// times uses nothing up.
 func TestExplainSaysWhatCheckDoes(t *testing.T) {
 	a, l := newAuthorizer(t)
 	keys := a.Keys.(keyring)
@@ -41,17 +44,17 @@ func TestExplainSaysWhatCheckDoes(t *testing.T) {
 				if rec := keys[key.DigestOf(secret)]; rec != nil {
 					questions = append(questions, Question{Record: rec, Model: model, Path: check.Path}, Question{Record: rec, Model: model, Dialect: "openai"})
 				}
-				var said []reason.Reason
+				var said []*Explanation
 				for range 3 {
 					for i := range questions {
-						said = append(said, a.Explain(t.Context(), start, &questions[i]).Reason)
+						said = append(said, a.Explain(t.Context(), start, &questions[i]))
 					}
 				}
 				var d Decision
 				a.Check(t.Context(), start, check, &d)
-				for _, r := range said {
-					if r != d.Reason {
-						t.Fatalf("%q for %q, the %d.: explained as %v, checked as %v", secret, model, n+1, said, d.Reason)
+				for _, e := range said {
+					if e.Reason != d.Reason || !saysAs(e, d.Response) {
+						t.Fatalf("%q for %q, the %d.: explained as %+v, checked as %v, %+v", secret, model, n+1, e, d.Reason, d.Response)
 					}
 				}
 			}
@@ -59,6 +62,52 @@ func TestExplainSaysWhatCheckDoes(t *testing.T) {
 	}
 	if len(l.open) == 0 {
 		t.Error("nothing was ever admitted")
+	}
+}
+
+// saysAs: an explanation has the status of an answer, and the sentence in it.
+func saysAs(e *Explanation, got *dialect.Response) bool {
+	if got == nil {
+		return e.Status == 0 && e.Detail == ""
+	}
+	var body struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	err := json.Unmarshal(got.Body, &body)
+	return err == nil && e.Status == got.Status && e.Detail != "" && e.Detail == body.Error.Message
+}
+
+// TestExplainTellsTheDialectsStatus: a used up budget is not told alike everywhere.
+func TestExplainTellsTheDialectsStatus(t *testing.T) {
+	for name, want := range map[string]int{"anthropic": 402, "openai": 429} {
+		b := newTollbooth(t)
+		tables := compiled(t, strings.Replace(pricedCatalog, "{dialect: openai}", "{dialect: "+name+"}", 1))
+		b.Tables = func() *catalog.Tables { return tables }
+		q := &Question{Secret: "demo", Model: "dear", MaxTokens: 50} // exactly the budget
+		if e := b.Explain(t.Context(), start, q); e.Reason != reason.None || e.Status != 0 {
+			t.Errorf("%s: %+v", name, e)
+		}
+		q.MaxTokens++
+		if e := b.Explain(t.Context(), start, q); e.Reason != reason.BudgetExceeded || e.Status != want || !strings.Contains(e.Detail, "budget of 1 USD") {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+// TestExplainWithoutAPath says whose fault it is that there is none to ask about.
+func TestExplainWithoutAPath(t *testing.T) {
+	for routes, want := range map[string]string{
+		"routes: [{dialect: openai}, {dialect: openai, hosts: [b.example.com]}, {dialect: minds}]": "The catalog has no route with the dialect cohere. It has routes with openai, minds.",
+		"routes: []": "The catalog has no routes. Add one.",
+	} {
+		a, _ := newAuthorizer(t)
+		tables := compiled(t, "plans: [{id: p}]\nworkspaces: [{id: demo, plan: p}]\n"+routes)
+		a.Tables = func() *catalog.Tables { return tables }
+		if e := a.Explain(t.Context(), start, &Question{Secret: "good", Dialect: "cohere"}); e.Reason != reason.RouteUnknown || e.Status != 404 || e.Detail != want {
+			t.Errorf("%s: %+v", routes, e)
+		}
 	}
 }
 
@@ -94,6 +143,17 @@ func TestExplainKnowsEveryPath(t *testing.T) {
 			}
 			if p.ModelIn != dialect.ModelNone && e.Model != "plain" {
 				t.Errorf("%s %s of %s: the model is %q", p.Method, p.Pattern, name, e.Model)
+			}
+			// A maximum is read where the path has one.
+			bound := *rec
+			bound.Limits.TokensPerMinute = 1000
+			q.Record, q.MaxTokens = &bound, 1001
+			want := reason.None
+			if len(p.MaxOutput) > 0 {
+				want = reason.TokenRequestTooLarge
+			}
+			if e := a.Explain(t.Context(), start, q); e.Reason != want {
+				t.Errorf("%s %s of %s: with too many tokens: %v %s", p.Method, p.Pattern, name, e.Reason, e.Detail)
 			}
 		}
 	}

@@ -93,7 +93,7 @@ func TestCostIsTheSum(t *testing.T) {
 		if a.Multiplier, err = money.Parse(multiplier); err != nil {
 			t.Fatal(err)
 		}
-		n := func(name string) int64 { return rapid.Int64Range(0, 1<<40).Draw(t, name) }
+		n := func(name string) int64 { return rapid.Int64Range(0, maxTokens/3).Draw(t, name) }
 		read, creation, input, reasoning, output := n("read"), n("creation"), n("input"), n("reasoning"), n("output")
 		u := Measure(a, Observation{Status: 200, Upstream: "u", Reported: true, Tokens: Tokens{
 			Input: read + creation + input, CacheRead: read, CacheCreation: creation, Output: reasoning + output, Reasoning: reasoning,

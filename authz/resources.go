@@ -143,6 +143,9 @@ func (c *check) reserveResource(ctx context.Context, a *Admission) bool {
 	}
 	if c.why.Detail == "" {
 		c.why.Detail = fmt.Sprintf("The plan's cap of %d %s is reached. Delete one, or change the plan.", most, counts.Name)
+		if most == 1 { // resources are named in the plural
+			c.why.Detail = fmt.Sprintf("The plan's cap of 1 for %s is reached. Delete the one there is, or change the plan.", counts.Name)
+		}
 	}
 	return c.refuse(reason.ResourceLimitExceeded)
 }

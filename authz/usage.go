@@ -36,7 +36,7 @@ type Tokens struct {
 
 // maxTokens is far above what one request can use, and so small that millions of
 // requests that were told to have used that much add up to an int64.
-const maxTokens = 1 << 40
+const maxTokens = 1 << 42
 
 // bound cuts what an upstream, or a caller's own maximum, says to maxTokens.
 func (t *Tokens) bound() {

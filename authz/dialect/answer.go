@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"net/http"
 	"slices"
 	"time"
 )
@@ -72,6 +73,20 @@ type Resource struct {
 // NamesObjects reports whether requests name objects of the upstream.
 func (d *Dialect) NamesObjects() bool {
 	return slices.ContainsFunc(d.Paths, func(p Path) bool { return len(p.Mentions) > 0 })
+}
+
+// ListsObjects returns a path that lists what others of the dialect make; nil where
+// there is none. Its answers are the upstream's, which tells tenants apart or doesn't.
+func (d *Dialect) ListsObjects() *Path {
+	for i := range d.Paths {
+		p := &d.Paths[i]
+		if p.Method == http.MethodGet && slices.ContainsFunc(d.Paths, func(made Path) bool {
+			return made.Creates != nil && made.Method == http.MethodPost && made.Pattern == p.Pattern
+		}) {
+			return p
+		}
+	}
+	return nil
 }
 
 // Watched are the members of the answer that the settlement needs, as dotted names from

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -33,18 +34,18 @@ func (s Style) String() string {
 // Refuse writes a refusal as the dialect's clients understand it. A nil dialect
 // (no route matched) speaks the OpenAI style.
 func (d *Dialect) Refuse(r Refusal) Response {
-	if d == nil {
-		return OpenAI.Refuse(r)
+	style := OpenAI
+	if d != nil {
+		style = d.Style
 	}
-	return d.Style.Refuse(r)
+	return style.refuse(r, d.Sentence(&r))
 }
 
-// Refuse writes a refusal in this style: the reason's status, the headers that
+// refuse writes a refusal in this style: the reason's status, the headers that
 // SDKs act on, and a body whose message says what to do next. r.Reason is not
 // None.
-func (s Style) Refuse(r Refusal) Response {
+func (s Style) refuse(r Refusal, message string) Response {
 	status := r.Reason.Status()
-	message := sentence(&r)
 	var body any
 	switch s {
 	case Anthropic:
@@ -120,8 +121,9 @@ func ceil(d, unit time.Duration) string {
 	return strconv.FormatInt(int64(n), 10)
 }
 
-// sentence is the message of a refusal: its detail if it has one.
-func sentence(r *Refusal) string {
+// Sentence is the message of a refusal, as its style then has it: its detail if it
+// has one. r.Reason is not None; a nil dialect is as for Refuse.
+func (d *Dialect) Sentence(r *Refusal) string {
 	if r.Detail != "" {
 		return r.Detail
 	}
@@ -149,11 +151,11 @@ func sentence(r *Refusal) string {
 	case reason.ModelAmbiguous:
 		return "The request names its model more than once, or in other letters than it must. Name it once, as `" + orElse(r.Param, "model") + "`."
 	case reason.ModelUnknown:
-		return "The model " + named(r.Model) + " does not exist, or is not open to this workspace. The list of models has those that are."
+		return "The model " + named(r.Model) + " does not exist, or is not open to this workspace." + d.list(" The list of models has those that are.")
 	case reason.ModelNotDeployed:
 		return "The model " + named(r.Model) + " is not deployed. Deploy it first, then try again."
 	case reason.ModelDenied:
-		return "This API key, or its workspace's plan, does not open the model " + named(r.Model) + ". The list of models has those that it opens."
+		return "This API key, or its workspace's plan, does not open the model " + named(r.Model) + "." + d.list(" The list of models has those that it opens.")
 	case reason.ConcurrencyLimitExceeded:
 		return "Too many requests at the same time. Wait for one of them to end, then try again."
 	case reason.RateLimitExceeded:
@@ -168,6 +170,14 @@ func sentence(r *Refusal) string {
 		return "The plan's number of these is reached. Delete one, or change the plan."
 	}
 	return "Keys or limits can't be checked at the moment. Try again in a second."
+}
+
+// list is what a sentence tells of the list of models, where the dialect has one.
+func (d *Dialect) list(told string) string {
+	if d == nil || !slices.ContainsFunc(d.Paths, func(p Path) bool { return p.Answer == AnswerModels }) {
+		return ""
+	}
+	return told
 }
 
 func orElse(s, otherwise string) string {

@@ -16,14 +16,15 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/refusals.golden anew")
 
-// styles are all of them.
-var styles = []Style{OpenAI, Minds, Anthropic, Minibase, Baseten, MiniMax, Cohere}
+// stylists are one dialect of each style.
+var stylists = []*Dialect{&openAI, &minds, &anthropic, &minibase, &baseten, &minimax, &cohere}
 
 // TestRefusalsGolden keeps the wording of every refusal in one file, to be read
 // by people.
 func TestRefusalsGolden(t *testing.T) {
 	var got bytes.Buffer
-	for _, style := range styles {
+	for _, d := range stylists {
+		style := d.Style
 		for _, r := range reason.All() {
 			refusal := Refusal{Reason: r, RequestID: "0199a1b2-0000-7000-8000-000000000000"}
 			switch r {
@@ -35,7 +36,7 @@ func TestRefusalsGolden(t *testing.T) {
 			case reason.RateLimitExceeded, reason.TokenLimitExceeded:
 				refusal.RetryAfter = 1500*time.Millisecond + time.Microsecond
 			}
-			response := style.Refuse(refusal)
+			response := d.Refuse(refusal)
 			fmt.Fprintf(&got, "%v %v\n%d\n", style, r, response.Status)
 			for _, h := range response.Headers {
 				fmt.Fprintf(&got, "%s: %s\n", h.Name, h.Value)
@@ -70,10 +71,11 @@ func header(r Response, name string) (value string, count int) {
 
 // TestEveryRefusal checks what SDKs act on, for every reason in every style.
 func TestEveryRefusal(t *testing.T) {
-	for _, style := range styles {
+	for _, d := range stylists {
+		style := d.Style
 		for _, r := range reason.All() {
 			for _, wait := range []time.Duration{0, -time.Second, time.Nanosecond, time.Minute} {
-				response := style.Refuse(Refusal{Reason: r, RetryAfter: wait, Model: "m"})
+				response := d.Refuse(Refusal{Reason: r, RetryAfter: wait, Model: "m"})
 				where := fmt.Sprint(style, " ", r, " ", wait)
 				status := r.Status()
 				if style == Anthropic && r == reason.BudgetExceeded {
@@ -113,6 +115,21 @@ func TestEveryRefusal(t *testing.T) {
 	}
 }
 
+// TestRefusalsTellOfLists: who may not use a model is sent to the list of models only
+// where there is one.
+func TestRefusalsTellOfLists(t *testing.T) {
+	for _, d := range dialects {
+		_, _, lists := d.Match(http.MethodGet, map[string]string{"azure": "/openai/v1/models", "podstack": "/inference/v1/models"}[d.Name])
+		lists = lists || d.Name == "openai" || d.Name == "anthropic"
+		for _, r := range []reason.Reason{reason.ModelUnknown, reason.ModelDenied} {
+			got := string(d.Refuse(Refusal{Reason: r, Model: "m"}).Body)
+			if strings.Contains(got, "The list of models") != lists || !strings.Contains(got, "`m`") {
+				t.Errorf("%s: %s", d.Name, got)
+			}
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	for wait, want := range map[time.Duration][2]string{
 		0:                                 {"1", "1000"},
@@ -122,7 +139,7 @@ func TestRetryAfter(t *testing.T) {
 		time.Second + time.Nanosecond:     {"2", "1001"},
 		59*time.Second + time.Millisecond: {"60", "59001"},
 	} {
-		r := OpenAI.Refuse(Refusal{Reason: reason.RateLimitExceeded, RetryAfter: wait})
+		r := openAI.Refuse(Refusal{Reason: reason.RateLimitExceeded, RetryAfter: wait})
 		seconds, _ := header(r, "retry-after")
 		ms, _ := header(r, "retry-after-ms")
 		if seconds != want[0] || ms != want[1] {
@@ -169,7 +186,7 @@ func TestRefuseMinds(t *testing.T) {
 	const exact = `{"statusCode":401,"statusMessage":"Unauthorized","message":"Invalid or missing API key"}`
 	for _, r := range []reason.Reason{reason.KeyMissing, reason.KeyInvalid} {
 		for _, detail := range []string{"", "A detail."} {
-			if got := Minds.Refuse(Refusal{Reason: r, Detail: detail}); got.Status != 401 || string(got.Body) != exact {
+			if got := minds.Refuse(Refusal{Reason: r, Detail: detail}); got.Status != 401 || string(got.Body) != exact {
 				t.Errorf("%v: %d %s", r, got.Status, got.Body)
 			}
 		}

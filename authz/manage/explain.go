@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"tollgate/authz"
+	"tollgate/authz/dialect"
 	"tollgate/authz/key"
 	"tollgate/authz/limit"
 	"tollgate/authz/reason"
@@ -22,15 +24,16 @@ type ExplainRequest struct {
 	Path      *string `json:"path,omitzero" doc:"The request's path, without a query; without it, the first of the dialect that names a model if the question does"`
 	Method    *string `json:"method,omitzero" doc:"The request's method; without it, the path's"`
 	Dialect   *string `json:"dialect,omitzero" doc:"Without a path: which dialect is meant; without it, the first"`
+	MaxTokens *int64  `json:"maxTokens,omitzero" minimum:"1" doc:"The most tokens of the answer that the request asks for; without it, it names none and what the model's answers usually have is taken"`
 }
 
 // Explained is what the gate would say to a request.
 type Explained struct {
-	Allowed bool `json:"allowed"`
+	Allowed bool `json:"allowed" doc:"Whether it would pass now, with an empty prompt: a longer one may still meet a limit or budget"`
 	// Reason, Status and Message are those of the refusal.
 	Reason  *string `json:"reason" doc:"Why it would be refused; null: it would pass"`
-	Status  *int64  `json:"status" doc:"Of the refusal, where the dialect has no other way of saying it"`
-	Message *string `json:"message" doc:"What exactly is wrong, where the reason alone doesn't say it"`
+	Status  *int64  `json:"status" doc:"Of the refusal, as the dialect has it"`
+	Message *string `json:"message" doc:"What the refusal says is wrong; null: it would pass"`
 	// RetryAt is when the limits would let it pass, if nothing else changes.
 	RetryAt  *Time   `json:"retryAt" doc:"When it could pass, if nothing else changes; null: it would now, or nobody knows"`
 	Observed *string `json:"observed" doc:"Why it would be refused if its route were not in observe mode"`
@@ -74,6 +77,14 @@ func (a *api) explainRoutes() {
 
 func (a *api) explain(ctx context.Context, c *call, req ExplainRequest) (Explained, error) {
 	q := authz.Question{Model: given(req.Model), Path: given(req.Path), Method: given(req.Method), Dialect: given(req.Dialect)}
+	if req.MaxTokens != nil {
+		if q.MaxTokens = *req.MaxTokens; q.MaxTokens < 1 {
+			return Explained{}, invalid("maxTokens", "must be 1 or more")
+		}
+	}
+	if _, known := dialect.Lookup(q.Dialect); q.Dialect != "" && !known {
+		return Explained{}, invalid("dialect", "there is none %q; it may be %s", printable(q.Dialect, 63), strings.Join(dialect.Names(), ", "))
+	}
 	rec, err := a.explained(ctx, c, &req)
 	if err != nil {
 		return Explained{}, err
@@ -161,7 +172,7 @@ func viewExplanation(e *authz.Explanation, now time.Time) Explained {
 		Plan: orNull(e.Plan), Limits: []Standing{}, Budgets: viewBudgets(e.Budgets),
 	}
 	if !v.Allowed {
-		v.Reason, v.Status = new(e.Reason.String()), new(int64(e.Reason.Status()))
+		v.Reason, v.Status = new(e.Reason.String()), new(int64(e.Status))
 	}
 	if e.Observed != reason.None {
 		v.Observed = new(e.Observed.String())

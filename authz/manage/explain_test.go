@@ -49,9 +49,30 @@ func TestExplain(t *testing.T) {
 		`{"model":"no/such"}`: "model_unknown", `{"model":"other/own"}`: "model_unknown", `{}`: "model_missing",
 		`{"model":"shared/one","path":"/none"}`: "route_unknown", `{"model":"shared/one","dialect":"podstack"}`: "route_unknown",
 	} {
-		if got := s.explain(k.Key, body); got.Allowed || got.Reason == nil || *got.Reason != want || *got.Status < 400 {
+		if got := s.explain(k.Key, body); got.Allowed || got.Reason == nil || *got.Reason != want || *got.Status < 400 || got.Message == nil {
 			t.Errorf("%s: %+v", body, got)
 		}
+	}
+	for body, want := range map[string]string{
+		`{"model":"no/such"}`: "The model `no/such` does not exist", `{}`: "Name one as `model`.",
+		`{"model":"shared/one","dialect":"podstack"}`: "no route with the dialect podstack. It has routes with openai.",
+	} {
+		if got := s.explain(k.Key, body); !strings.Contains(*got.Message, want) {
+			t.Errorf("%s: %s", body, *got.Message)
+		}
+	}
+	if r := s.must(400, "POST", "/api/v1/explain", k.Key, `{"dialect":"foo"}`); !strings.Contains(r.body, "it may be anthropic, azure, baseten") {
+		t.Error(r.body)
+	}
+	for _, n := range []string{"0", "-1"} {
+		s.must(400, "POST", "/api/v1/explain", k.Key, `{"maxTokens":`+n+`}`)
+	}
+	few := s.create(operator, `{"workspace":"demo","limits":{"tokensPerMinute":100}}`)
+	if got := s.explain(few.Key, `{"model":"shared/one","maxTokens":50}`); !got.Allowed {
+		t.Errorf("50 of 100 tokens: %+v", got)
+	}
+	if got := s.explain(few.Key, `{"model":"shared/one","maxTokens":500}`); got.Allowed || *got.Reason != "token_request_too_large" {
+		t.Errorf("500 of 100 tokens: %+v", got)
 	}
 	s.must(204, "DELETE", "/api/v1/api-keys/"+k.ID+"?workspace=demo", operator, "")
 	if got := s.explain(operator, `{"keyId":"`+k.ID+`","workspace":"demo","model":"shared/one"}`); *got.Reason != "key_invalid" {

@@ -145,6 +145,9 @@ func TestMetricsThroughTheGateway(t *testing.T) {
 		400: {"Authorization: Api-Key " + first.Key, "X-Api-Key: " + exporter.Key},
 	} {
 		r := s.must(status, "GET", "/metrics", "", "", headers...)
+		if status == 403 && !strings.Contains(r.body, "This takes a key with the action metrics; the presented one is a personal key") {
+			t.Errorf("what opens it is told as %s", r.body)
+		}
 		if !strings.HasPrefix(r.body, `{"error":`) || r.header.Get("Content-Type") != "application/json" || r.header.Get("X-Request-Id") == "" {
 			t.Errorf("%d is told as %s, %q", status, r.body, r.header)
 		}

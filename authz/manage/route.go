@@ -147,7 +147,7 @@ func (a *api) admitAgain(c *call, rt route) error {
 		return err // c.who stays: the audit tells who it was
 	}
 	c.who = who
-	if err := rt.who.check(who); err != nil {
+	if err := a.check(rt.who, who); err != nil {
 		return err
 	}
 	return a.paced(c, rt)
@@ -179,7 +179,7 @@ func (a *api) admit(c *call, rt route) (err error) {
 		if c.who, err = a.authenticate(c.r.Context(), c.secret); err != nil {
 			return err
 		}
-		if err = rt.who.check(c.who); err != nil {
+		if err = a.check(rt.who, c.who); err != nil {
 			return err
 		}
 	}

@@ -142,7 +142,7 @@ func (a *api) usage(ctx context.Context, c *call, _ none) ([]UsageRow, error) {
 func (a *api) keyUsage(ctx context.Context, c *call, _ none) (KeyUsage, error) {
 	rec := c.who.rec
 	if c.who.operator() || rec.ID != c.r.PathValue("id") {
-		if err := managers.check(c.who); err != nil {
+		if err := a.check(managers, c.who); err != nil {
 			return KeyUsage{}, err
 		}
 		var err error

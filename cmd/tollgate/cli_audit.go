@@ -28,16 +28,19 @@ func newAudit() *cobra.Command {
 			if workspace != "" {
 				query.Set("workspace", workspace)
 			}
-			head := true
+			var table columns
 			for query != nil {
 				page, err := c.Audit(cmd.Context(), query)
 				if err != nil {
 					return err
 				}
-				if err := p.audit(page.Value, head); err != nil {
+				if err := p.audit(&table, page.Value); err != nil {
 					return err
 				}
-				head, query = false, page.Next
+				query = page.Next
+			}
+			if table == nil && !p.json {
+				p.advisef("Nothing was done in that time.")
 			}
 			return nil
 		},
@@ -78,12 +81,13 @@ func (e *auditEvent) who() string {
 	}
 }
 
-func (p *printer) audit(list []jsontext.Value, head bool) error {
+// audit writes a page of the trail; the first one with entries has the head.
+func (p *printer) audit(table *columns, list []jsontext.Value) error {
 	if p.json {
 		return p.lines(list)
 	}
 	var rows [][]string
-	if head {
+	if *table == nil && len(list) > 0 {
 		rows = append(rows, []string{"TIME", "WHO", "ACTION", "WORKSPACE", "ON", "STATUS", "FROM"})
 	}
 	for _, v := range list {
@@ -95,10 +99,7 @@ func (p *printer) audit(list []jsontext.Value, head bool) error {
 		if n := e.Data.Suppressed; n > 0 {
 			status += " (and " + strconv.FormatInt(n, 10) + " like it)"
 		}
-		rows = append(rows, []string{e.Time, e.who(), e.Data.Action, first(e.Data.Target.Workspace, "-"), first(e.Data.Target.ID, "-"), status, e.Data.Remote})
+		rows = append(rows, []string{whenText(e.Time), e.who(), e.Data.Action, first(e.Data.Target.Workspace, "-"), first(e.Data.Target.ID, "-"), status, e.Data.Remote})
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	return p.table(rows...)
+	return table.write(p, rows...)
 }

@@ -84,7 +84,7 @@ func newConsumerList(s *server) *cobra.Command {
 				}
 				rows = append(rows, []string{v.Name, workspace, when(&v.CreatedAt, "-")})
 			}
-			return p.table(rows...)
+			return p.list("There are no consumers. To make one: tollgate consumer create NAME", rows)
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -35,23 +36,25 @@ func newEventsList(s *server) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			head := true
+			var table columns
 			query := url.Values{"since": {since}, "limit": {"1000"}}
-			for {
+			for query != nil {
 				page, err := c.Events(cmd.Context(), query)
 				if err != nil {
 					return err
 				}
-				if head || len(page.Value) > 0 {
-					if err := p.events(page.Value, head); err != nil {
-						return err
-					}
+				if len(page.Value) == 0 { // a short page may be one of large events
+					break
 				}
-				if len(page.Value) == 0 || page.Next == nil { // a short page may be one of large events
-					return nil
+				if err := p.events(&table, page.Value, table == nil); err != nil {
+					return err
 				}
-				head, query = false, page.Next
+				query = page.Next
 			}
+			if table == nil && !p.json {
+				p.advisef("There are no events since then.")
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "24h", "a time (2030-01-31T12:00:00Z) or how long ago (90m, 24h, 7d)")
@@ -82,6 +85,7 @@ func newEventsTail(s *server) *cobra.Command {
 // server that is away: its place in the stream is kept here.
 func tail(ctx context.Context, c *manage.Client, p *printer, since string) error {
 	query := url.Values{"since": {since}}
+	table := slices.Clone(eventColumns)
 	head, answered, away := true, false, false
 	for {
 		page, err := c.Events(ctx, query)
@@ -104,7 +108,7 @@ func tail(ctx context.Context, c *manage.Client, p *printer, since string) error
 		}
 		answered, away = true, false
 		if head || len(page.Value) > 0 {
-			if err := p.events(page.Value, head); err != nil {
+			if err := p.events(&table, page.Value, head); err != nil {
 				return err
 			}
 			head = false
@@ -139,7 +143,7 @@ type usageEvent struct {
 	} `json:"data"`
 }
 
-func (p *printer) events(list []jsontext.Value, head bool) error {
+func (p *printer) events(table *columns, list []jsontext.Value, head bool) error {
 	if p.json {
 		return p.lines(list)
 	}
@@ -152,10 +156,10 @@ func (p *printer) events(list []jsontext.Value, head bool) error {
 		if err := json.Unmarshal(v, &e); err != nil {
 			return err
 		}
-		rows = append(rows, []string{e.Time, text(&e.Data.Key), text(&e.Data.Model), e.Data.Outcome, e.Data.Measurement,
+		rows = append(rows, []string{whenText(e.Time), text(&e.Data.Key), text(&e.Data.Model), e.Data.Outcome, e.Data.Measurement,
 			value(e.Data.Status), value(e.Data.InputTokens), value(e.Data.OutputTokens), value(e.Data.DurationMs)})
 	}
-	return p.table(rows...)
+	return table.write(p, rows...)
 }
 
 func value(v jsontext.Value) string {

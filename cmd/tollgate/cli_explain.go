@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,19 +12,25 @@ import (
 func newExplain() *cobra.Command {
 	s := &server{}
 	var workspace, model, path, method, dialect string
+	var maxTokens int64
 	cmd := &cobra.Command{
 		Use: "explain KEY_ID", Short: "Say whether a request with a key would pass now, and what remains of its limits", Args: takes("KEY_ID"),
 		Long: "Says whether a request with a key would pass now, why not, what remains of its limits and when they reset.\n" +
-			"It asks the code that decides about requests, and uses nothing up. What could not be asked ends it with an error; a refusal does not.",
+			"It asks the code that decides about requests, and uses nothing up. What could not be asked ends it with an error; a refusal does not.\n" +
+			"The request that it asks about has an empty prompt: a long one may meet a limit or budget that this one does not.",
 		Example: "  tollgate explain KEY_ID --model meta-llama/Llama-3.1-8B-Instruct",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := s.client(cmd)
 			if err != nil {
 				return err
 			}
-			e, err := c.Explain(cmd.Context(), manage.ExplainRequest{
+			req := manage.ExplainRequest{
 				KeyID: &args[0], Workspace: given(workspace), Model: given(model), Path: given(path), Method: given(method), Dialect: given(dialect),
-			})
+			}
+			if cmd.Flags().Changed("max-tokens") {
+				req.MaxTokens = &maxTokens
+			}
+			e, err := c.Explain(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
@@ -39,6 +46,7 @@ func newExplain() *cobra.Command {
 	f.StringVar(&path, "path", "", "the request's path; without it, the first one that fits")
 	f.StringVar(&method, "method", "", "the request's method; without it, the path's")
 	f.StringVar(&dialect, "dialect", "", "without --path: which dialect is meant")
+	f.Int64Var(&maxTokens, "max-tokens", 0, "the most tokens of the answer that the request asks for; without it, what the model's answers usually have")
 	return s.flags(cmd)
 }
 
@@ -62,7 +70,9 @@ func (p *printer) explained(e *manage.Explained) error {
 		rows = append(rows, []string{"could pass at", when(e.RetryAt, "-")})
 	}
 	add("observed", e.Observed)
-	rows = append(rows, []string{"request", e.Method + " " + e.Path})
+	if request := strings.TrimSpace(e.Method + " " + e.Path); request != "" {
+		rows = append(rows, []string{"request", request})
+	}
 	for _, field := range []struct {
 		name  string
 		value *string

@@ -148,7 +148,7 @@ func newKeyList(k *keyCommand) *cobra.Command {
 					text(one.Environment), when(&one.CreatedAt, "-"), when(one.LastUsedAt, "never"), number(one.Requests), when(one.ExpiresAt, "never"),
 				})
 			}
-			return p.table(rows...)
+			return p.list("There are no keys. To make one: tollgate key create", rows)
 		},
 	}
 }
@@ -179,6 +179,9 @@ func newKeyUpdate(k *keyCommand) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := k.client(cmd)
 			if err != nil {
+				return err
+			}
+			if err := changes(cmd); err != nil {
 				return err
 			}
 			change, err := fields.read(cmd)
@@ -297,10 +300,6 @@ func (p *printer) key(a manage.Answer[manage.Key]) error {
 	if k.Budget != nil {
 		budget = k.Budget.Amount + "/" + k.Budget.Period
 	}
-	labels := make([]string, 0, len(k.Labels))
-	for name, value := range k.Labels {
-		labels = append(labels, name+"="+value)
-	}
 	rows := [][]string{
 		{"id", k.ID},
 		{"name", text(k.Name)},
@@ -316,7 +315,7 @@ func (p *printer) key(a manage.Answer[manage.Key]) error {
 		{"budget", budget},
 		{"environment", text(k.Environment)},
 		{"external id", text(k.ExternalID)},
-		{"labels", sorted(labels)},
+		{"labels", pairs(k.Labels)},
 		{"created", when(&k.CreatedAt, "-")},
 		{"created by", text(k.CreatedBy)},
 		{"last used", when(k.LastUsedAt, "never")},

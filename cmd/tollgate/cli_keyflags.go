@@ -153,12 +153,3 @@ func labels(cmd *cobra.Command, pairs []string) (c manage.Change[map[string]*str
 	}
 	return manage.To(all), nil
 }
-
-// sorted joins words in their order, or is a dash.
-func sorted(list []string) string {
-	if len(list) == 0 {
-		return "-"
-	}
-	slices.Sort(list)
-	return strings.Join(list, ",")
-}

@@ -44,7 +44,7 @@ func newModelList(s *server) *cobra.Command {
 				}
 				rows = append(rows, row)
 			}
-			return p.table(rows...)
+			return p.list("There are no models. They come with a catalog: tollgate apply -f CATALOG", rows)
 		},
 	}
 }

@@ -58,6 +58,15 @@ func (p *printer) table(rows ...[]string) error {
 	return w.Flush()
 }
 
+// list writes a table of what a list has, or says in words that it has nothing.
+func (p *printer) list(nothing string, rows [][]string) error {
+	if len(rows) == 1 {
+		p.advisef("%s", nothing)
+		return nil
+	}
+	return p.table(rows...)
+}
+
 // plain takes out of a text what a terminal would act on: names and labels are
 // whatever somebody sent.
 func plain(s string) string {
@@ -69,12 +78,15 @@ func plain(s string) string {
 	}, s)
 }
 
-// when writes a time for people, in UTC.
+// tableTime is a time for people, in UTC.
+const tableTime = "2006-01-02 15:04:05Z"
+
+// when writes a time for people.
 func when(t *manage.Time, never string) string {
 	if t == nil {
 		return never
 	}
-	return time.Time(*t).UTC().Format("2006-01-02 15:04:05Z")
+	return time.Time(*t).UTC().Format(tableTime)
 }
 
 // text is what p points to, or a dash.

@@ -102,7 +102,7 @@ func newUserList(u *userCommand) *cobra.Command {
 			for _, v := range all.items {
 				rows = append(rows, []string{v.ID, v.Workspace, string(v.Role), stateOf(v.Suspended), text(v.ExternalID), pairs(v.Labels), madeBy(v.Managed)})
 			}
-			return p.table(rows...)
+			return p.list("There are no users. To make one: tollgate user create ID", rows)
 		},
 	}
 }
@@ -133,6 +133,9 @@ func newUserUpdate(u *userCommand) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := u.client(cmd)
 			if err != nil {
+				return err
+			}
+			if err := changes(cmd); err != nil {
 				return err
 			}
 			change, err := fields.read(cmd)

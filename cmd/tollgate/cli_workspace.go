@@ -1,7 +1,10 @@
 package main
 
 import (
+	"maps"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -114,7 +117,7 @@ func newWorkspaceList(s *server) *cobra.Command {
 			for _, w := range all.items {
 				rows = append(rows, []string{w.ID, w.Plan, stateOf(w.Suspended), text(w.ExternalID), pairs(w.Labels), madeBy(w.Managed)})
 			}
-			return p.table(rows...)
+			return p.list("There are no workspaces. To make one: tollgate workspace create ID --plan PLAN", rows)
 		},
 	}
 }
@@ -146,6 +149,9 @@ func newWorkspaceUpdate(s *server) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := s.client(cmd)
 			if err != nil {
+				return err
+			}
+			if err := changes(cmd); err != nil {
 				return err
 			}
 			change, err := fields.read(cmd)
@@ -250,13 +256,16 @@ func madeBy(managed []string) string {
 	return "apply, but " + words(managed, "")
 }
 
-// pairs are labels in their order.
+// pairs are labels in the order of their names, or a dash.
 func pairs(labels map[string]string) string {
-	list := make([]string, 0, len(labels))
-	for name, value := range labels {
-		list = append(list, name+"="+value)
+	if len(labels) == 0 {
+		return "-"
 	}
-	return sorted(list)
+	list := make([]string, 0, len(labels))
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, name+"="+labels[name])
+	}
+	return strings.Join(list, ",")
 }
 
 // suspension says what a workspace or a user is after it was suspended or resumed.

@@ -29,13 +29,14 @@ const (
 // commands make what the root has, one each.
 var commands = []func() *cobra.Command{
 	newUp, newServe, newEnvoy, newNATS, newKey, newWorkspace, newUser, newExplain,
-	newUsage, newEvents, newAudit, newConsumer, newModel, newApply, newBackup, newRestore, newVersion,
+	newUsage, newEvents, newAudit, newConsumer, newModel, newCatalog, newApply, newBackup, newRestore, newVersion,
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newRoot().ExecuteContext(ctx)
+	cmd, err := newRoot().ExecuteContextC(ctx)
 	stop()
+	err = worded(cmd, err)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "tollgate: %s\n", explain(err))
 	}
@@ -53,7 +54,7 @@ They present TOLLGATE_OPERATOR_KEY, else the key in the file ` + operatorKeyFile
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (key or rights), 4 not found, 5 no Tollgate answers.`
 	root.SilenceUsage, root.SilenceErrors = true, true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
+	root.SetFlagErrorFunc(flagError)
 	for _, command := range commands {
 		root.AddCommand(command())
 	}
