@@ -48,7 +48,7 @@ func (c *check) admit(ctx context.Context) bool {
 		c.d.ResponseHeaders = nil
 		return false
 	}
-	if !c.reserveResource(ctx, a) || !c.stillIdentified(ctx) {
+	if !c.reserveResource(ctx, a) || !c.stillIdentified(ctx) || !c.countObject(ctx) {
 		c.giveBack(ctx, a, demands)
 		return false
 	}

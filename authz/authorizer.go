@@ -40,8 +40,8 @@ type Authorizer struct {
 	Estimator *Estimator
 	// Budgets are the Settler's too. nil: who has a budget is refused.
 	Budgets *Budgets
-	// Objects and Resources are asked only about requests that name an object, or
-	// make one that the plan caps. nil: those are refused.
+	// Objects and Resources are asked only about requests that name an object or
+	// make one. nil: who names one, or makes one that the plan caps, is refused.
 	Objects   Objects
 	Resources Resources
 	// Current reports whether the tables can't be out of date. It must not block.

@@ -2,6 +2,8 @@ package authz
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"time"
 
 	"tollgate/authz/dialect"
@@ -38,8 +40,14 @@ func (b *Binding) Taken(t Tenant, now time.Time) bool {
 	return b.Workspace != "" && b.Tenant != t && now.Before(b.Until.Add(ObjectRest))
 }
 
-// Objects tell whose objects are. Both methods may wait for a store as long as ctx
-// allows. An error means that it can't be told.
+// TooManyError says that a tenant has to wait, so that others have their share of
+// the store of objects.
+type TooManyError struct{ Wait time.Duration }
+
+func (e *TooManyError) Error() string { return "too many, wait for " + e.Wait.String() }
+
+// Objects tell whose objects are. The methods may wait for a store as long as ctx
+// allows. An error means that it can't be told, a *TooManyError when it can be.
 type Objects interface {
 	// Find returns whose an object is, zero where it is nobody's. For the tenant
 	// that it belongs to the answer may be older, but less than ObjectRest.
@@ -48,6 +56,10 @@ type Objects interface {
 	// second for it to become so: whoever was just told of an object asks for it
 	// before the settlement has said whose it is.
 	Await(ctx context.Context, now time.Time, o Object, t Tenant) (Binding, error)
+	// Make counts that a tenant is about to make an object. It returns an error
+	// where there would be no room to remember whose it is, or where the tenant
+	// made too many of late.
+	Make(ctx context.Context, now time.Time, t Tenant) error
 }
 
 // Succeeded reports whether the upstream did what was asked for, by its own word
@@ -140,7 +152,7 @@ func (c *check) findObject(ctx context.Context, m *dialect.Mentioned) bool {
 	b, err := find(ctx, c.now, Object{c.call.Dialect.Name, m.Kind, m.ID}, c.tenant())
 	switch {
 	case err != nil:
-		return c.refuse(reason.Unavailable)
+		return c.refuseByStore(err, "looked for too many objects that it doesn't have")
 	case b.Of(c.tenant(), c.now) && c.within(b.Model):
 		if c.call.Model == "" { // the request names none
 			c.call.Model = b.Model
@@ -174,13 +186,37 @@ func (c *check) checkCreating(ctx context.Context) bool {
 	}
 	b, err := c.Objects.Find(ctx, c.now, Object{c.call.Dialect.Name, c.call.Path.Creates.Kind, c.call.Creating}, c.tenant())
 	if err != nil {
-		return c.refuse(reason.Unavailable)
+		return c.refuseByStore(err, "chose too many ids")
 	}
 	if !b.Taken(c.tenant(), c.now) {
 		return true
 	}
 	c.why = dialect.Refusal{Param: c.call.Path.Creates.Field, Detail: "The id that the request chooses can't be used. Choose another one."}
 	return c.refuse(reason.BodyInvalid)
+}
+
+// countObject counts what the request makes. A poll makes nothing: what it tells of
+// was counted as its task. Without Objects, and where nobody settles, nothing is
+// remembered.
+func (c *check) countObject(ctx context.Context) bool {
+	if c.Objects == nil || c.call.Path.Creates == nil || c.call.Path.Method == http.MethodGet || c.route.Unsettled {
+		return true
+	}
+	if err := c.Objects.Make(ctx, c.now, c.tenant()); err != nil {
+		return c.refuseByStore(err, "made too many objects of late")
+	}
+	return true
+}
+
+// refuseByStore refuses for an error of Objects; what is done too often.
+func (c *check) refuseByStore(err error, what string) bool {
+	var many *TooManyError
+	if !errors.As(err, &many) {
+		return c.refuse(reason.Unavailable)
+	}
+	c.why.RetryAfter = many.Wait
+	c.why.Detail = "This workspace " + what + ". Try again in " + many.Wait.Round(time.Millisecond).String() + "."
+	return c.refuse(reason.RateLimitExceeded)
 }
 
 // noteEffects notes in an admission what its success changes beside usage.

@@ -44,6 +44,8 @@ type shelf struct {
 	broken bool
 	awaits int
 	during func() // called while Await waits
+	many   error  // of Make and Find
+	made   int
 }
 
 var errShelf = errors.New("the store is away")
@@ -52,7 +54,12 @@ func (s *shelf) Find(_ context.Context, _ time.Time, o Object, _ Tenant) (Bindin
 	if s.broken {
 		return Binding{}, errShelf
 	}
-	return s.bound[o], nil
+	return s.bound[o], s.many
+}
+
+func (s *shelf) Make(context.Context, time.Time, Tenant) error {
+	s.made++
+	return s.many
 }
 
 func (s *shelf) Await(ctx context.Context, now time.Time, o Object, t Tenant) (Binding, error) {

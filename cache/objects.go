@@ -16,6 +16,8 @@ import (
 // with what was acknowledged last.
 type ObjectStore interface {
 	Binding(ctx context.Context, o authz.Object) (authz.Binding, error)
+	// Room returns an error where the store may have no room for new objects.
+	Room(ctx context.Context) error
 }
 
 // Objects implements authz.Objects: it remembers bindings of whoever asked for them,
@@ -31,6 +33,8 @@ type ObjectStore interface {
 type Objects struct {
 	store  ObjectStore
 	memory *ristretto.Cache[string, read]
+	// Of the store all workspaces have a share.
+	reads, made *pace
 
 	mu      sync.Mutex
 	waiting map[string]int // by workspace, those that wait; guarded by mu, as all
@@ -50,6 +54,13 @@ const (
 	rememberFor = time.Hour
 	// maxObjects is how many bindings are in memory: some 50 MB.
 	maxObjects = 100_000
+	// A workspace's reads of the store, and the objects that it makes; by each
+	// replica. The latter bounds what is stored for one: of tasks, which are known
+	// for 30 days, 1.3 million by a replica, two thirds of the store.
+	readsAtOnce = 2000
+	readEach    = 5 * time.Millisecond
+	madeAtOnce  = 10_000
+	madeEach    = 2 * time.Second
 )
 
 // NewObjects makes an Objects with nothing in memory.
@@ -60,7 +71,9 @@ func NewObjects(store ObjectStore) (*Objects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the cache of objects: %w", err)
 	}
-	return &Objects{store: store, memory: memory, waiting: map[string]int{}}, nil
+	return &Objects{
+		store: store, memory: memory, reads: newPace(readEach, readsAtOnce), made: newPace(madeEach, madeAtOnce), waiting: map[string]int{},
+	}, nil
 }
 
 // Close stops ristretto's goroutines. The cache must not be used after it.
@@ -68,11 +81,15 @@ func (c *Objects) Close() { c.memory.Close() }
 
 func nameOf(o authz.Object) string { return o.Dialect + "\x00" + o.Kind + "\x00" + o.ID }
 
-// Find implements authz.Objects. The error wraps key.ErrUnavailable.
+// Find implements authz.Objects. The error wraps key.ErrUnavailable, or is an
+// *authz.TooManyError.
 func (c *Objects) Find(ctx context.Context, now time.Time, o authz.Object, t authz.Tenant) (authz.Binding, error) {
 	known, ok := c.memory.Get(nameOf(o))
 	if ok = ok && known.object == o && known.binding.Of(t, now); ok && now.Sub(known.at) < freshFor {
 		return known.binding, nil
+	}
+	if wait := c.reads.take(now, t.Workspace); wait > 0 {
+		return authz.Binding{}, &authz.TooManyError{Wait: wait} // memory that is too old is for a store that is away
 	}
 	b, err := c.store.Binding(ctx, o)
 	switch {
@@ -86,6 +103,17 @@ func (c *Objects) Find(ctx context.Context, now time.Time, o authz.Object, t aut
 		c.memory.SetWithTTL(nameOf(o), read{o, b, now}, 1, rememberFor)
 	}
 	return b, nil
+}
+
+// Make implements authz.Objects. The error is as Find's.
+func (c *Objects) Make(ctx context.Context, now time.Time, t authz.Tenant) error {
+	if err := c.store.Room(ctx); err != nil {
+		return fmt.Errorf("%w: %w", key.ErrUnavailable, err)
+	}
+	if wait := c.made.take(now, t.Workspace); wait > 0 {
+		return &authz.TooManyError{Wait: wait}
+	}
+	return nil
 }
 
 // How Await waits. It ends before Envoy gives up on the check, which is after a

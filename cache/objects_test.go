@@ -17,6 +17,7 @@ type shelf struct {
 	mu    sync.Mutex
 	bound map[authz.Object]authz.Binding
 	away  bool
+	full  bool
 	reads int
 }
 

@@ -123,14 +123,15 @@ func (e *effects) publishAfter(ctx context.Context, batch []Outgoing, publish fu
 	var group errgroup.Group
 	group.SetLimit(effectsAtOnce)
 	// Where the store is away, one event has waited for it and the others of the
-	// batch need not. A record that can't be read keeps nothing but its own event.
+	// batch need not. A record that can't be read, or one more object where there is
+	// no room, keeps nothing but its own event.
 	ectx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for i := range batch {
 		if hasEffects(batch[i].Payload) {
 			group.Go(func() error {
 				errs[i] = e.apply(ectx, batch[i].Payload)
-				if errs[i] != nil && !errors.Is(errs[i], errUnreadable) {
+				if errs[i] != nil && !errors.Is(errs[i], errUnreadable) && !errors.Is(errs[i], errFull) {
 					cancel(errs[i])
 				}
 				return nil

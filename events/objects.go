@@ -22,13 +22,16 @@ import (
 // changes are by compare-and-set, and all reads from the leader.
 //
 // All methods are safe for concurrent use. Their errors wrap ErrUnavailable.
-type Objects struct{ bucket *bucket }
+type Objects struct {
+	bucket *bucket
+	fill   fullness
+}
 
 const (
 	objectsBucket = "TOLLGATE_OBJECTS"
 	objectPrefix  = "o."
-	// objectsBytes bounds the bucket: some 2 million objects. A full one takes no
-	// new ones, and the events of the requests that made them wait.
+	// objectsBytes bounds the bucket: some 2 million objects. One that is nearly full
+	// takes no new ones, see room.
 	objectsBytes = 1 << 30
 )
 
@@ -66,7 +69,7 @@ func OpenObjects(ctx context.Context, nc *nats.Conn, replicas int) (*Objects, er
 		return nil, fmt.Errorf("the stream %s keeps each message for good, so it would only grow: let an administrator allow a time per message (nats stream edit %s --allow-msg-ttl)",
 			objectsStream, objectsStream)
 	}
-	return &Objects{&bucket{nc: nc, js: js, name: objectsBucket, errors: storeErrors{ErrNotFound, ErrConflict, ErrUnavailable}}}, nil
+	return &Objects{bucket: &bucket{nc: nc, js: js, name: objectsBucket, errors: storeErrors{ErrNotFound, ErrConflict, ErrUnavailable}}}, nil
 }
 
 // errUnreadable says that a record is there and of a form that this program doesn't
@@ -198,6 +201,11 @@ func (s *Objects) swap(ctx context.Context, name string, change func(there authz
 		value, until := change(there)
 		if value == nil {
 			return nil
+		}
+		if revision == 0 {
+			if err := s.room(ctx, bindShare); err != nil {
+				return err
+			}
 		}
 		_, err = s.bucket.put(ctx, name, value, revision, jetstream.WithMsgTTL(keptFor(time.Now(), until)))
 		return err

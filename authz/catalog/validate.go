@@ -70,6 +70,7 @@ func (s *source) validate(c *Catalog) {
 		s.model(path, m, known)
 	}
 	s.routes(c.Routes, known)
+	s.lists(c)
 	s.settings(&c.Settings)
 }
 

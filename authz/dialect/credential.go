@@ -13,7 +13,7 @@ const MaxSecretSize = 512
 // wanted are the headers that reading a request takes, or an admission keeps.
 var wanted = [...]string{
 	"authorization", "x-api-key", "api-key",
-	"content-type", "content-encoding", "content-length",
+	"content-type", "content-encoding", "content-length", "transfer-encoding",
 	"upgrade", "sec-websocket-protocol",
 	"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
 }

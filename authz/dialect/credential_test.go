@@ -157,7 +157,7 @@ func TestCheckQuery(t *testing.T) {
 
 func TestWanted(t *testing.T) {
 	for _, name := range []string{
-		"authorization", "x-api-key", "api-key", "content-type", "content-encoding", "content-length",
+		"authorization", "x-api-key", "api-key", "content-type", "content-encoding", "content-length", "transfer-encoding",
 		"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
 	} {
 		if !Wanted(name) {

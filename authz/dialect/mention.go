@@ -1,6 +1,8 @@
 package dialect
 
 import (
+	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -25,6 +27,9 @@ const (
 // mentions reads what the path and the query of a request mention. What its body
 // mentions is read with the body.
 func (p *Path) mentions(req *Request) (found []Mentioned, r reason.Reason, detail, param string) {
+	if len(p.Mentions) > 0 && (p.Method == http.MethodGet || p.Method == http.MethodDelete) && showsBody(req) {
+		return nil, reason.BodyInvalid, "The request has a body, which is not read here. Send it without one.", ""
+	}
 	for i := range p.Mentions {
 		m := &p.Mentions[i]
 		switch m.In {
@@ -48,6 +53,14 @@ func (p *Path) mentions(req *Request) (found []Mentioned, r reason.Reason, detai
 		}
 	}
 	return found, reason.None, "", ""
+}
+
+// showsBody reports whether it can be seen that a request has a body: there an upstream
+// may look for the id too, and find another one.
+func showsBody(req *Request) bool {
+	return len(req.Body) > 0 || req.BodyCut || slices.ContainsFunc(req.Headers, func(h Header) bool {
+		return h.Name == "transfer-encoding" || h.Name == "content-length" && trim(h.Value) != "0"
+	})
 }
 
 // idRule is what an id must be, for a sentence about one.

@@ -168,9 +168,14 @@ func TestMentionsInPath(t *testing.T) {
 			t.Errorf("%s %s: no route, or a model %q", tt.method, tt.path, c.Model)
 			continue
 		}
-		// A body isn't looked at, whatever it is. Reading again finds the same.
+		// A body isn't looked at, whatever it is, where there may be one. Reading again
+		// finds the same.
+		body := ""
+		if strings.HasPrefix(tt.method, "P") {
+			body = "{"
+		}
 		for range 2 {
-			if r, detail, _ := c.Read(&Request{Method: tt.method, Path: tt.path, Body: []byte("{")}); r != reason.None || ids(&c) != tt.want {
+			if r, detail, _ := c.Read(&Request{Method: tt.method, Path: tt.path, Body: []byte(body)}); r != reason.None || ids(&c) != tt.want {
 				t.Errorf("%s %s: %v %s, %s", tt.method, tt.path, r, detail, ids(&c))
 			}
 		}
