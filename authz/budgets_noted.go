@@ -53,12 +53,11 @@ func (b *Budgets) Settle(now time.Time, a *Admission, cost money.Amount) {
 	if b == nil {
 		return
 	}
-	n := b.find(a.ID)
+	n := b.lock(a.ID)
 	if n == nil {
 		return
 	}
 	t := n.tenant
-	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n.gone || !n.closed.IsZero() {
 		return
@@ -76,12 +75,11 @@ func (b *Budgets) Settle(now time.Time, a *Admission, cost money.Amount) {
 // Folding says that the totals are about to have the event of a request, by its id.
 // Folded follows.
 func (b *Budgets) Folding(id string) {
-	n := b.find(id)
+	n := b.lock(id)
 	if n == nil {
 		return
 	}
 	t := n.tenant
-	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !n.gone {
 		t.remove(n)
@@ -92,12 +90,11 @@ func (b *Budgets) Folding(id string) {
 
 // Folded says that the totals have the event, so that the request counts no more.
 func (b *Budgets) Folded(id string) {
-	n := b.find(id)
+	n := b.lock(id)
 	if n == nil {
 		return
 	}
 	t := n.tenant
-	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n.folding {
 		n.folding = false
@@ -159,11 +156,17 @@ func (b *Budgets) shard(id string) *notedShard {
 	return &b.noted[maphash.String(b.seed, id)%notedShards]
 }
 
-func (b *Budgets) find(id string) *noted {
+// lock finds a request and takes its tenant's lock, which the caller gives back; nil:
+// it is not noted, and nothing is locked.
+func (b *Budgets) lock(id string) *noted {
 	s := b.shard(id)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byID[id]
+	n := s.byID[id]
+	s.mu.Unlock() // a tenant's comes before a shard's
+	if n != nil {
+		n.tenant.mu.Lock()
+	}
+	return n
 }
 
 // file makes a request known by its id, unless there is one.

@@ -139,8 +139,6 @@ func OpenAudit(ctx context.Context, nc *nats.Conn, cfg AuditConfig) (*AuditTrail
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*askTimeout)
-	defer cancel()
 	stream, err := openStream(ctx, nc, js, jetstream.StreamConfig{
 		Name:        auditStream,
 		Description: "Tollgate's audit trail: what was done with the management API.",

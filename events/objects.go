@@ -47,8 +47,6 @@ func OpenObjects(ctx context.Context, nc *nats.Conn, replicas int) (*Objects, er
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
-	defer cancel()
 	stream, err := openStream(ctx, nc, js, jetstream.StreamConfig{
 		Name:              objectsStream,
 		Description:       "Whose the objects in upstreams' accounts are, and counted resources.",

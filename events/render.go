@@ -109,17 +109,7 @@ func (w *writer) optional(name, value string) {
 	}
 }
 
-func (w *writer) texts(name string, values map[string]string) {
-	if len(values) == 0 {
-		return
-	}
-	w.name(name)
-	w.b = append(w.b, '{')
-	for _, k := range slices.Sorted(maps.Keys(values)) {
-		w.text(k, values[k])
-	}
-	w.b = append(w.b, '}')
-}
+func (w *writer) texts(name string, values map[string]string) { members(w, name, values, w.text) }
 
 func (w *writer) amount(name string, a money.Amount) {
 	w.name(name)
@@ -133,13 +123,18 @@ func (w *writer) optionalAmount(name string, a money.Amount) {
 }
 
 func (w *writer) amounts(name string, values map[string]money.Amount) {
+	members(w, name, values, w.amount)
+}
+
+// members appends an object, unless it is empty, with its members in order.
+func members[T any](w *writer, name string, values map[string]T, member func(name string, value T)) {
 	if len(values) == 0 {
 		return
 	}
 	w.name(name)
 	w.b = append(w.b, '{')
 	for _, k := range slices.Sorted(maps.Keys(values)) {
-		w.amount(k, values[k])
+		member(k, values[k])
 	}
 	w.b = append(w.b, '}')
 }

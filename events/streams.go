@@ -16,8 +16,11 @@ const defaultCopies = 3
 // openStream opens a stream of events that is there, whatever its configuration: its
 // limits and copies are its operator's business, and who opens it may have no right
 // to change them. Only where there is none it is made. cfg.Replicas is how many
-// copies were asked for; 0: 3, or 1 on a server that is in no cluster.
+// copies were asked for; 0: 3, or 1 on a server that is in no cluster. It waits for
+// 20 s at most.
 func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, 4*askTimeout)
+	defer cancel()
 	there := func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, cfg.Name) }
 	stream, err := inTries(ctx, 2*askTimeout, there)
 	switch {

@@ -65,8 +65,6 @@ func OpenUsage(ctx context.Context, nc *nats.Conn, cfg UsageConfig) (*Usage, err
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*askTimeout)
-	defer cancel()
 	stream, err := openStream(ctx, nc, js, jetstream.StreamConfig{
 		Name:        UsageStream,
 		Description: "Tollgate's usage events, one per admission.",

@@ -89,9 +89,8 @@ func (d *Dialect) ListsObjects() *Path {
 	return nil
 }
 
-// Watched are the members of the answer that the settlement needs, as dotted names from
-// the top of its JSON (base_resp.status_code), each once. Most paths have none.
-func (p *Path) Watched() []string {
+// watched works out what Watched returns.
+func (p *Path) watched() []string {
 	var names []string
 	add := func(name string) {
 		if name != "" && !slices.Contains(names, name) {
