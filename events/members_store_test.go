@@ -107,7 +107,7 @@ func TestMembersNoticeALostEnd(t *testing.T) {
 			rec := record("other")
 			rec.Status = key.Revoked
 			name, value := simRecord(t, rec)
-			if _, err := s.put(name, value, s.names[name].revision); err != nil {
+			if _, err := s.put(name, value, s.now(name).revision); err != nil {
 				t.Error(err)
 			}
 			fill(s, "h.x", 7)
@@ -124,7 +124,7 @@ func TestMembersNoticeALostEnd(t *testing.T) {
 				simPut(t, s, "other", 0)
 				time.Sleep(time.Minute)
 				backup := s.backup()
-				simPut(t, s, "changed", s.names["k.demo.changed"].revision)
+				simPut(t, s, "changed", s.now("k.demo.changed").revision)
 				simPut(t, s, "lost", 0)
 				for range 2 { // so that all are in memory
 					time.Sleep(time.Second)
@@ -144,13 +144,13 @@ func TestMembersNoticeALostEnd(t *testing.T) {
 				for _, id := range []string{"changed", "other", "lost"} {
 					d := key.DigestOf(id)
 					rec, err := keys.Lookup(t.Context(), d)
-					truth, err2 := decodeRecord(s.names["k.demo."+id].value, "demo", id)
+					truth, err2 := decodeRecord(s.now("k.demo."+id).value, "demo", id)
 					if got, want := err == nil && rec.Valid(d, time.Now()), err2 == nil && truth.Valid(d, time.Now()); got != want {
-						t.Errorf("%s opens: %v (%v), want %v; applied %d, then %d of %d", id, got, err, want, was, feed.Applied(), s.last)
+						t.Errorf("%s opens: %v (%v), want %v; applied %d, then %d of %d", id, got, err, want, was, feed.Applied(), s.revision())
 					}
 				}
-				if feed.Applied() != s.last {
-					t.Errorf("applied %d of %d", feed.Applied(), s.last)
+				if feed.Applied() != s.revision() {
+					t.Errorf("applied %d of %d", feed.Applied(), s.revision())
 				}
 			})
 		})
@@ -167,7 +167,7 @@ func TestMembersNoticeALostChange(t *testing.T) {
 		simPut(t, s, "k", 0)
 		time.Sleep(time.Hour) // until a heartbeat stands behind it
 		backup := s.backup()
-		simPut(t, s, "k", s.names["k.demo.k"].revision)
+		simPut(t, s, "k", s.now("k.demo.k").revision)
 		time.Sleep(time.Second)
 		epoch := epochOf(feed)
 		link.set(true, time.Millisecond)
@@ -252,7 +252,7 @@ func TestMembersKeepTheSameStore(t *testing.T) {
 			link.set(true, time.Millisecond)
 			s.start(nil)
 			again(s, "k.demo.k2")
-			fill(s, fmt.Sprint("h.x", s.last), 3)
+			fill(s, fmt.Sprint("h.x", s.revision()), 3)
 			link.set(false, time.Millisecond)
 			for range 2000 {
 				time.Sleep(time.Millisecond)

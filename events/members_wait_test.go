@@ -30,14 +30,14 @@ func TestWaitForOneNeverHeardOf(t *testing.T) {
 		}
 		first := beat(0, 0)
 		simPut(t, s, "k", 0)
-		change := s.last
+		change := s.revision()
 		fill(s, "k.demo.filler", 300)
 		beat(first-1, first)
 		link.set(false, time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		got := feed.Members.Wait(ctx, change)
-		if feed.Applied() < change || feed.Applied() == s.last {
+		if feed.Applied() < change || feed.Applied() == s.revision() {
 			t.Fatalf("applied %d: the test shows nothing", feed.Applied())
 		}
 		if !slices.Equal(got.Away, []string{"b"}) || !slices.Equal(got.Applied, []string{"a"}) {
@@ -76,11 +76,11 @@ func TestWaitForAListOfNow(t *testing.T) {
 		feed.Members.roll = newRoll("a", 20*time.Second) // it has not heard of b
 		feed.Members.mu.Unlock()
 		simPut(t, s, "k", 0)
-		stale := &behind{simLink: feed.Members.lister.(*simLink), until: s.last - 1, times: 3}
+		stale := &behind{simLink: feed.Members.lister.(*simLink), until: s.revision() - 1, times: 3}
 		feed.Members.lister = stale
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		got := feed.Members.Wait(ctx, s.last)
+		got := feed.Members.Wait(ctx, s.revision())
 		if !slices.Equal(got.Away, []string{"b"}) || stale.times >= 0 {
 			t.Errorf("got %+v", got)
 		}
@@ -99,7 +99,7 @@ func TestWaitForATwin(t *testing.T) {
 		simPut(t, s, "k", 0)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		got := first.Members.Wait(ctx, s.last)
+		got := first.Members.Wait(ctx, s.revision())
 		if !keys.Ready() || !slices.Equal(got.Away, []string{"a"}) || len(got.Applied) != 0 {
 			t.Errorf("while a twin has a lease: %+v", got)
 		}
@@ -121,7 +121,7 @@ func TestWaitForNobodyKnowsWho(t *testing.T) {
 			away     []string
 		}{{time.Second, []string{UnknownReplicas}}, {time.Hour, nil}} {
 			ctx, cancel := context.WithTimeout(t.Context(), c.patience)
-			got := feed.Members.Wait(ctx, s.last)
+			got := feed.Members.Wait(ctx, s.revision())
 			cancel()
 			if !slices.Equal(got.Away, c.away) || got.CertainAt.IsZero() != (c.away == nil) {
 				t.Errorf("after %v: %+v", time.Since(began), got)
@@ -149,10 +149,10 @@ func TestWaitAfterTheStoreWasReplaced(t *testing.T) {
 		simPut(t, s, "k", 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if got := feed.Members.Wait(ctx, s.last); !slices.Equal(got.Away, []string{UnknownReplicas}) || time.Until(got.CertainAt) > 4*time.Second {
+		if got := feed.Members.Wait(ctx, s.revision()); !slices.Equal(got.Away, []string{UnknownReplicas}) || time.Until(got.CertainAt) > 4*time.Second {
 			t.Errorf("a moment later: %+v", got)
 		}
-		if got := feed.Members.Wait(t.Context(), s.last); !slices.Equal(got.Applied, []string{"a"}) {
+		if got := feed.Members.Wait(t.Context(), s.revision()); !slices.Equal(got.Applied, []string{"a"}) {
 			t.Errorf("after the bound: %+v", got)
 		}
 	})

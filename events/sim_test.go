@@ -77,6 +77,20 @@ func (s *simStream) backup() simCopy {
 	return simCopy{s.last, maps.Clone(s.names), slices.Clone(s.order)}
 }
 
+// revision is that of the last change.
+func (s *simStream) revision() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// now is the newest value of a name, or the zero entry: also while it is down.
+func (s *simStream) now(name string) entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.names[name]
+}
+
 // lives is how often the stream was replaced.
 func (s *simStream) lives() int {
 	s.mu.Lock()

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"strings"
+
 	"tollgate/authz"
 	"tollgate/events"
 )
@@ -41,7 +43,7 @@ func (s *sim) check() {
 
 func (s *sim) checkEvents(a *admitted, usage, adjusted []events.Event) {
 	if len(usage) > 1 || len(adjusted) > 1 || len(adjusted) > len(usage) {
-		s.t.Errorf("%s of %s has %d usage events and %d adjustments", a.ID, a.owner.name, len(usage), len(adjusted))
+		s.t.Errorf("%s of %s has %d usage events and %d adjustments:\n%s", a.ID, a.owner.name, len(usage), len(adjusted), strings.Join(s.story[events.MsgID("//sim/tollgate", a.ID)], "\n"))
 		return
 	}
 	if len(usage) == 0 {

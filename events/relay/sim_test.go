@@ -72,7 +72,7 @@ type admitted struct {
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
-	w := &world{t: t, window: simWindow, rng: rand.New(rand.NewPCG(seed, 7)), handlers: map[string]handler{}}
+	w := &world{t: t, window: simWindow, rng: rand.New(rand.NewPCG(seed, 7)), handlers: map[string]handler{}, story: map[string][]string{}}
 	sealer, err := authz.NewSealer(1, map[byte][]byte{1: bytes.Repeat([]byte{1}, authz.MinSealingKey)})
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ type world struct {
 	mu       sync.Mutex
 	rng      *rand.Rand
 	stream   []message
+	story    map[string][]string // by message id: what happened to it, for a failure
 	beats    []beat
 	handlers map[string]handler // by subject
 	linger   sync.WaitGroup
@@ -54,6 +55,12 @@ type handler struct {
 
 var errLoss = errors.New("lost on the way")
 
+// happens notes what happens to an event. w.mu is held.
+func (w *world) happens(msgID, format string, args ...any) {
+	id := strings.TrimSuffix(msgID, ".late")
+	w.story[id] = append(w.story[id], fmt.Sprint(time.Now().UnixMilli()%1e7, " ")+fmt.Sprintf(format, args...))
+}
+
 func (w *world) chance(percent int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,10 +81,13 @@ func (w *world) pick(n int) int {
 }
 
 // store stores an event unless it is recognised, and reports whether it was.
-func (w *world) store(out events.Outgoing) (duplicate bool) {
+func (w *world) store(by string, out events.Outgoing) (duplicate bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
+	defer func() {
+		w.happens(out.MsgID, "%s publishes %s, contested %v: duplicate %v", by, out.MsgID, out.Contested, duplicate)
+	}()
 	for _, m := range w.stream {
 		if m.id == out.MsgID && now.Sub(m.at) < w.window {
 			return true
@@ -265,20 +275,23 @@ func (p *process) PublishBatch(_ context.Context, batch []events.Outgoing) []err
 		time.Sleep(p.w.between(0, 20*time.Millisecond))
 		if !p.there() {
 			errs[i] = errLoss
+			p.note(out.MsgID, "is not there")
 			continue
 		}
 		switch fate := p.w.pick(100); {
 		case fate < 5:
 			errs[i] = errLoss // the request
+			p.note(out.MsgID, "loses a request")
 		case fate < 10: // it is on its way for longer than anybody waits
 			errs[i] = errLoss
 			after := p.w.between(0, p.w.window/4)
+			p.note(out.MsgID, "has a late request")
 			p.w.linger.Go(func() {
 				time.Sleep(after)
-				p.w.store(out)
+				p.w.store(p.incarnation, out)
 			})
 		default:
-			duplicate := p.w.store(out)
+			duplicate := p.w.store(p.incarnation, out)
 			if p.w.chance(10) || duplicate && out.Contested {
 				errs[i] = errLoss // the answer; or told
 			}
@@ -289,6 +302,13 @@ func (p *process) PublishBatch(_ context.Context, batch []events.Outgoing) []err
 		}
 	}
 	return errs
+}
+
+// note notes what this process does with an event.
+func (p *process) note(msgID, what string) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.w.happens(msgID, "%s %s", p.incarnation, what)
 }
 
 // Look implements events.Stream.
@@ -312,6 +332,7 @@ func (p *process) Look(_ context.Context, sought []events.Sought, _ time.Time) (
 				found[i].Adjusted = true
 			}
 		}
+		p.w.happens(s.MsgID, "%s looks as of %d, finds usage %v", p.incarnation, at.UnixMilli()%1e7, found[i].Usage != nil)
 	}
 	p.w.mu.Unlock()
 	time.Sleep(p.w.between(0, most))
