@@ -27,22 +27,34 @@ type Standing interface {
 // before the latest doubt is contested, and nothing else.
 //
 // Each doubt begins a generation. An admission is of the one in which it was
-// admitted.
+// admitted. A replica that is alone is never in doubt: only what a process before
+// it left is of another generation.
+//
+// And it says for how long this replica need not doubt itself: the stream knows a
+// repetition for a while only. So an event that was first tried more than repeat
+// ago, and of which it was not told that it is stored, is contested too.
 type doubt struct {
-	standing Standing
+	standing Standing // nil: it is alone
 	gone     time.Duration
+	repeat   time.Duration
 
 	mu         sync.Mutex
-	generation uint64            // guarded by mu, as the following
-	looked     time.Time         // when this replica last looked at itself
-	sure       map[string]uint64 // events that wait, by message id: the generation of their admission
+	generation uint64           // of now, from 1; guarded by mu, as the following
+	looked     time.Time        // when this replica last looked at itself
+	sure       map[string]waits // events that wait, by message id
+}
+
+// waits is an event of this process that is not known to be stored.
+type waits struct {
+	generation uint64    // of its admission
+	tried      time.Time // when it first was; zero: never
 }
 
 // look looks at itself and returns the generation of now.
 func (d *doubt) look(now time.Time) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if elapsed(d.looked, now) > d.gone/4 || !d.standing.Fresh(d.gone/2) {
+	if d.standing != nil && (elapsed(d.looked, now) > d.gone/4 || !d.standing.Fresh(d.gone/2)) {
 		d.generation++
 	}
 	d.looked = now
@@ -65,7 +77,7 @@ func (d *doubt) current() uint64 {
 func (d *doubt) closing(msgID string, generation uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sure[msgID] = generation
+	d.sure[msgID] = waits{generation: generation}
 }
 
 // stored forgets an event.
@@ -75,12 +87,21 @@ func (d *doubt) stored(msgID string) {
 	delete(d.sure, msgID)
 }
 
-// contested reports whether somebody else may have published an event. All are
-// that this process did not note: of a process before, of other replicas, and
+// contested reports whether the stream may have an event already that it would not
+// recognise, somebody else's or ours; if not, the event is about to be tried. All
+// are that this process did not note: of a process before, of other replicas, and
 // adjustments.
-func (d *doubt) contested(msgID string, generation uint64) bool {
+func (d *doubt) contested(msgID string, generation uint64, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	of, ours := d.sure[msgID]
-	return !ours || of != generation
+	e, ours := d.sure[msgID]
+	if !ours || e.generation != generation {
+		return true
+	}
+	if !e.tried.IsZero() {
+		return elapsed(e.tried, now) > d.repeat
+	}
+	e.tried = now
+	d.sure[msgID] = e
+	return false
 }

@@ -9,9 +9,9 @@ import (
 	"tollgate/authz"
 )
 
-// Sharing is what a Ledger needs where several replicas close admissions.
+// Sharing is what a Ledger needs so that no event is stored twice.
 type Sharing struct {
-	Standing Standing
+	Standing Standing // nil: nobody else closes admissions
 	Stream   Stream
 	// Gone is for how long nobody may have heard of a replica before others close
 	// its admissions. It must be the same in all replicas of a deployment.
@@ -47,8 +47,8 @@ var (
 	errNoUsageYet = errors.New("the usage event that this corrects is not in the stream yet")
 )
 
-// shared is a Ledger's part that knows of other replicas. Its methods are for a
-// nil one too: then nobody else closes admissions.
+// shared is a Ledger's part that knows what the stream may have already. Its
+// methods are for a nil one too: then nobody looks.
 type shared struct {
 	doubt
 	source string
@@ -59,20 +59,22 @@ type shared struct {
 	after time.Time
 }
 
-// Share makes the ledger one of several that close admissions. It is called once,
-// before Run and any other use.
+// Share makes the ledger one of those that close admissions and publish to a
+// stream. It is called once, before Run and any other use.
 //
-// From then on an event that another replica may have published too is published
-// only when the stream does not have it, as it was less than half of Window ago:
-// two replicas that do so can't both have it stored, because the later one either
-// finds the other's, or is refused as a duplicate. Instead of one that is there
-// an adjustment goes out, where it knew nothing and ours does.
+// From then on an event that may have been published already, by another replica,
+// by a process before this one, or by this one more than a quarter of Window ago,
+// is published only when the stream does not have it, as it was less than half of
+// Window ago: two that do so can't both have it stored, because the later one
+// either finds the other's, or is refused as a duplicate. (No message is under way
+// for longer than a quarter of Window.) Instead of one that is there an adjustment
+// goes out, where it knew nothing and ours does.
 func (l *Ledger) Share(s Sharing) {
 	if s.Window == 0 {
 		s.Window = duplicateWindow
 	}
 	l.shared = &shared{
-		doubt:  doubt{standing: s.Standing, gone: s.Gone, sure: map[string]uint64{}},
+		doubt:  doubt{standing: s.Standing, gone: s.Gone, repeat: s.Window / 4, generation: 1, sure: map[string]waits{}},
 		source: l.source, stream: s.Stream, window: s.Window,
 	}
 }
@@ -98,11 +100,14 @@ func (s *shared) stored(msgID string) {
 
 // publish is PublishBatch.
 func (s *shared) publish(ctx context.Context, batch []Outgoing) []error {
-	generation := s.look(time.Now())
+	now := time.Now()
+	generation := s.look(now)
 	errs := make([]error, len(batch))
+	noted := make([]string, len(batch)) // contest may make other events of them
 	var sure, contested []int
 	for i := range batch {
-		if s.contested(batch[i].MsgID, generation) {
+		noted[i] = batch[i].MsgID
+		if s.contested(noted[i], generation, now) {
 			contested = append(contested, i)
 		} else {
 			sure = append(sure, i)
@@ -112,7 +117,7 @@ func (s *shared) publish(ctx context.Context, batch []Outgoing) []error {
 	s.contest(ctx, batch, contested, errs)
 	for i, err := range errs {
 		if err == nil {
-			s.stored(batch[i].MsgID)
+			s.stored(noted[i])
 		}
 	}
 	return errs
@@ -178,7 +183,8 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 	}
 	s.send(ctx, batch, out, errs)
 	for _, i := range out {
-		if errs[i] != nil { // it may be stored now, or somebody else's is
+		var certain unsent
+		if errs[i] != nil && !errors.As(errs[i], &certain) { // it may be stored now, or somebody else's is
 			s.after = time.Now()
 		}
 	}

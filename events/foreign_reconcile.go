@@ -18,7 +18,7 @@ var errDoubt = errors.New("this replica can't be sure that its heartbeats are se
 // error means that it is not known of all yet: they should not be closed for
 // want of a settlement. It asks NATS for up to a minute.
 func (l *Ledger) Reconcile(ctx context.Context, elsewhere func(*authz.Usage) error) error {
-	if l.shared == nil {
+	if l.shared == nil || l.shared.standing == nil {
 		return nil
 	}
 	generation := l.shared.look(time.Now())

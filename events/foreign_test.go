@@ -7,9 +7,12 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"tollgate/authz"
 	"tollgate/authz/money"
@@ -24,17 +27,36 @@ func (s *standing) Fresh(time.Duration) bool { return s.fresh }
 // had to be looked for, and lets somebody else publish between a look and its end.
 type shelf struct {
 	t      *testing.T
-	stored map[string]Event // by message id
+	mu     sync.Mutex
+	stored map[string]Event     // by message id
+	at     map[string]time.Time // when it was; nil: it recognises everything for ever
 	looks  int
 	slow   time.Duration // how long a look takes
 	during func()        // called in the next look, after it has seen what there is
+	away   bool          // nothing arrives
+	lose   bool          // nobody learns of what is stored
 }
 
 func (s *shelf) put(e Event) { s.stored[MsgID(e.Source, e.ID)] = e }
 
+func (s *shelf) set(away, lose bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away, s.lose = away, lose
+}
+
 func (s *shelf) PublishBatch(_ context.Context, batch []Outgoing) []error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	errs := make([]error, len(batch))
 	for i, out := range batch {
+		if s.away {
+			errs[i] = nats.ErrTimeout
+			continue
+		}
+		if s.lose {
+			errs[i] = nats.ErrTimeout
+		}
 		e := parsed(s.t, out.Payload)
 		if out.MsgID != MsgID(e.Source, e.ID) {
 			s.t.Errorf("%s has the event %s", out.MsgID, e.ID)
@@ -43,6 +65,11 @@ func (s *shelf) PublishBatch(_ context.Context, batch []Outgoing) []error {
 			errs[i] = errContested
 		} else if !there {
 			s.put(e)
+			if s.at != nil {
+				s.at[out.MsgID] = time.Now()
+			}
+		} else if s.at != nil && time.Since(s.at[out.MsgID]) > duplicateWindow {
+			s.t.Errorf("%s would be stored twice", out.MsgID)
 		}
 	}
 	return errs
@@ -50,6 +77,11 @@ func (s *shelf) PublishBatch(_ context.Context, batch []Outgoing) []error {
 
 func (s *shelf) Look(_ context.Context, sought []Sought, _ time.Time) ([]Found, time.Time, error) {
 	at := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return nil, at, nats.ErrTimeout
+	}
 	s.looks++
 	found := make([]Found, len(sought))
 	for i, a := range sought {
@@ -176,6 +208,77 @@ func TestWhoMayHaveClosedItIsLookedFor(t *testing.T) {
 					t.Errorf("%d events are remembered for ever", n)
 				}
 				_ = l.journal.Close() // in the bubble
+			})
+		})
+	}
+}
+
+// The stream recognises what is repeated for a while only. A replica whose event may
+// have been stored before that, by itself or by the process before it, looks first,
+// also one that is alone.
+func TestOldTryIsLookedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		alone, restart bool
+		idle, away     time.Duration
+		looks          bool
+	}{
+		"a moment later":               {away: duplicateWindow/4 - 20*time.Second},
+		"long after":                   {away: duplicateWindow + time.Minute, looks: true},
+		"long after, alone":            {alone: true, away: duplicateWindow + time.Minute, looks: true},
+		"by the process before":        {restart: true, away: duplicateWindow + time.Minute, looks: true},
+		"by the process before, alone": {alone: true, restart: true, away: duplicateWindow + time.Minute, looks: true},
+		"alone, idle for long before":  {alone: true, idle: time.Hour, away: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir, stream := t.TempDir(), &shelf{t: t, stored: map[string]Event{}, at: map[string]time.Time{}}
+				process := func() (l *Ledger, end func()) {
+					l, j := openLedger(t, dir)
+					s := Sharing{Stream: stream, Gone: goneAfter}
+					if !c.alone {
+						s.Standing = &standing{fresh: true}
+					}
+					l.Share(s)
+					ctx, cancel := context.WithCancel(t.Context())
+					var tasks sync.WaitGroup
+					tasks.Go(func() { _ = l.Run(ctx, nil) })
+					tasks.Go(func() {
+						for ; !c.alone && ctx.Err() == nil; time.Sleep(time.Second) {
+							l.Watch(time.Now())
+						}
+					})
+					return l, func() {
+						cancel()
+						tasks.Wait()
+						_ = j.Close()
+					}
+				}
+				l, end := process()
+				time.Sleep(time.Second + c.idle)
+				a := admission("1", "r")
+				admit(t, l, a)
+				stream.set(false, true)
+				mustClose(t, l, told(a))
+				synctest.Wait()
+				stream.set(true, false)
+				if c.restart {
+					end()
+				}
+				time.Sleep(c.away)
+				if stream.looks > 0 && !c.looks {
+					t.Errorf("it looked %d times", stream.looks)
+				}
+				stream.set(false, false)
+				if c.restart {
+					l, end = process()
+				}
+				if err := l.journal.Flush(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if len(stream.stored) != 1 || stream.looks > 0 != c.looks {
+					t.Errorf("%d looks, %d events", stream.looks, len(stream.stored))
+				}
+				end()
 			})
 		})
 	}

@@ -111,7 +111,8 @@ func (u *Usage) PublishBatch(ctx context.Context, batch []Outgoing) []error {
 		if i >= inFlight {
 			settle(i - inFlight)
 		}
-		if errs[i] = cmp.Or(ctx.Err(), u.hold()); errs[i] != nil {
+		if err := cmp.Or(ctx.Err(), u.hold()); err != nil {
+			errs[i] = unsent{err}
 			continue
 		}
 		header := nats.Header{"Content-Type": {ContentType}}
@@ -129,6 +130,11 @@ func (u *Usage) PublishBatch(ctx context.Context, batch []Outgoing) []error {
 	}
 	return errs
 }
+
+// unsent is why an event was not even sent: it is certainly not stored by that.
+type unsent struct{ error }
+
+func (e unsent) Unwrap() error { return e.error }
 
 // settled waits for an event's acknowledgement, unless it was never sent.
 func settled(ctx context.Context, m *Outgoing, f jetstream.PubAckFuture, sent error) error {

@@ -30,9 +30,11 @@ func (n *node) startLedger(ctx context.Context) error {
 		}
 	})
 	n.ledger = events.OpenLedger(j, open, events.Source(n.settings.name), n.log)
+	sharing := events.Sharing{Stream: events.NewSharedUsage(n.usage), Gone: relay.Gone}
 	if !n.alone() {
-		n.ledger.Share(events.Sharing{Standing: n.members, Stream: events.NewSharedUsage(n.usage), Gone: relay.Gone})
+		sharing.Standing = n.members
 	}
+	n.ledger.Share(sharing)
 	n.ledger.Affect(n.objects, n.log)
 	if err := n.oweWaiting(); err != nil {
 		return err
