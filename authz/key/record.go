@@ -79,14 +79,6 @@ type Secret struct {
 	RevokedAt *time.Time `json:"revokedAt,omitempty"`
 }
 
-// Limits are a key's own limits per minute, which bind beside its plan's. Zero
-// means no limit of that kind.
-type Limits struct {
-	RequestsPerMinute  int64 `json:"requestsPerMinute,omitempty" yaml:"requestsPerMinute,omitempty"`
-	TokensPerMinute    int64 `json:"tokensPerMinute,omitempty" yaml:"tokensPerMinute,omitempty"`
-	ConcurrentRequests int64 `json:"concurrentRequests,omitempty" yaml:"concurrentRequests,omitempty"`
-}
-
 // Budget is the most that a key may cost in a period of UTC, in USD. It binds
 // beside its workspace's.
 type Budget struct {
@@ -111,8 +103,9 @@ type Record struct {
 	Status      Status            `json:"status"`
 	Secrets     []Secret          `json:"secrets"` // newest first
 	Actions     []Action          `json:"actions"`
-	Models      []string          `json:"models,omitzero"` // exact ids or prefix/*; nil: all; empty: none
-	Limits      Limits            `json:"limits,omitzero"`
+	Models      []string          `json:"models,omitzero"`      // exact ids or prefix/*; nil: all; empty: none
+	Limits      Limits            `json:"limits,omitzero"`      // its own; see Bound
+	Raised      Limits            `json:"raised,omitzero"`      // those of Limits that were set above the plan's
 	Budget      *Budget           `json:"budget,omitempty"`     // not changed in place; nil: none
 	Generation  string            `json:"generation,omitempty"` // of the workspace or user it was made for, see catalog.Tables.Owner
 	Environment string            `json:"environment,omitempty"`
@@ -127,6 +120,18 @@ type Record struct {
 	// It is not part of the stored form.
 	Revision uint64 `json:"-"`
 }
+
+// Owner is who a key belongs to, which never changes. Whoever may see one key of an
+// owner's may see all that open the same models.
+type Owner struct {
+	Workspace  string
+	Kind       Kind
+	User       string // of personal keys
+	Generation string // see Record
+}
+
+// Owner returns who the key belongs to.
+func (r *Record) Owner() Owner { return Owner{r.Workspace, r.Kind, r.User, r.Generation} }
 
 // Secret returns the index of the secret with this digest, or -1.
 func (r *Record) Secret(d Digest) int {

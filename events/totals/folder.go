@@ -11,8 +11,9 @@
 //     often it is stored again, and whatever becomes of the stream. One without
 //     counts once among the newest 65,536 such events.
 //   - The sum is over what was ever read, so it stays when the stream's retention
-//     drops events. A replica that has no readable snapshot begins with what the
-//     stream still has.
+//     drops events. A replica that has no readable snapshot, or was away for longer
+//     than events are kept, takes the totals of another one (Peers); where there is
+//     none, it has what the stream still has.
 //   - Bounds: see state (state.go) for memory, and the constants beside them for the
 //     positions and ids that are remembered.
 package totals
@@ -32,6 +33,8 @@ import (
 type Stream interface {
 	// Identity tells which stream it is, and the place of its last event.
 	Identity(ctx context.Context) (created time.Time, last uint64, err error)
+	// First is the place of the first event that is still there.
+	First(ctx context.Context) (uint64, error)
 	// Follow calls begun once with how many events there are from the place from
 	// on, then each for every one, in order and without gaps, until ctx ends,
 	// each fails or something may have been lost; it returns why.
@@ -43,6 +46,9 @@ type Config struct {
 	Stream Stream
 	// Path is the file of the snapshot; its neighbours begin with its name.
 	Path string
+	// Peers are asked where the stream has dropped what was not counted. nil: there are
+	// none.
+	Peers Peers
 	// Folding and Folded are called with the id of each event that was read, counted
 	// before or not: just before Spent has it, and just after. They must be quick and
 	// must not ask the Folder anything, which waits for them. nil: nobody is told.
@@ -65,6 +71,8 @@ type Folder struct {
 	waiters []waiter
 	written uint64 // changes that the snapshot has; guarded by writing
 	changes uint64 // guarded by writing
+
+	gapTried int // Run's alone
 
 	spending *spending
 

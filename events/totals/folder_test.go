@@ -65,6 +65,15 @@ func (s *stream) Identity(context.Context) (time.Time, uint64, error) {
 	return s.created, 0, nil
 }
 
+func (s *stream) First(context.Context) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.messages) > 0 {
+		return s.messages[0].Seq, s.broken
+	}
+	return 1, s.broken
+}
+
 // at is the index of the first message from a place on.
 func (s *stream) at(from uint64) int {
 	return sort.Search(len(s.messages), func(i int) bool { return s.messages[i].Seq >= from })

@@ -65,6 +65,9 @@ func (f *Folder) session(ctx context.Context) error {
 	f.mu.Lock()
 	f.place.created = created.UnixNano()
 	f.mu.Unlock()
+	if err := f.fillGap(ctx, created); err != nil {
+		return err
+	}
 	return f.cfg.Stream.Follow(ctx, f.at().seq, func(pending uint64) {
 		if pending == 0 {
 			f.reached(last)

@@ -110,6 +110,16 @@ func newSpending() *spending {
 	return s
 }
 
+// forget lets go of all accounts: what they spent is summed up anew when somebody asks.
+func (s *spending) forget() {
+	for i := range s.shards {
+		shard := &s.shards[i]
+		shard.mu.Lock()
+		clear(shard.accounts)
+		shard.mu.Unlock()
+	}
+}
+
 // with calls f with the account, nil where it is not kept, while nobody else has it.
 func (s *spending) with(a account, f func(*spent, map[account]*spent)) {
 	shard := &s.shards[maphash.Comparable(s.seed, a)%spendingShards]

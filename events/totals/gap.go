@@ -1,0 +1,117 @@
+package totals
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Peers are the other replicas, whose totals reach back further than the stream does.
+type Peers interface {
+	// Snapshot returns a snapshot of the replica that has counted most requests, if
+	// those are more than a number; nil: no other one has, or none answered. It waits
+	// for seconds at most, and for as long as the snapshot comes in.
+	Snapshot(ctx context.Context, moreThan int64) ([]byte, error)
+}
+
+// gapTries is how often others are asked, which may be starting at the same time,
+// before this replica goes on without them: that takes some 6 s.
+const gapTries = 5
+
+var errNobody = errors.New("no other replica has counted what the stream has dropped")
+
+// fillGap takes the totals of another replica where the stream has dropped events that
+// this one did not count: it is new, its data directory was lost, or it was away for
+// longer than events are kept. Where nobody has more it goes on with what there is.
+// An error means to try again.
+func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
+	first, err := f.cfg.Stream.First(ctx)
+	if err != nil {
+		return err
+	}
+	at := f.at()
+	f.mu.RLock()
+	again := at.seq == 0 && len(f.state.series) > 0 // a stream in place of the one before
+	f.mu.RUnlock()
+	if again || first <= at.seq+1 {
+		return nil
+	}
+	err = errNobody
+	if f.cfg.Peers != nil {
+		if err = f.takeOver(ctx, created, first); err == nil {
+			return nil
+		}
+		if f.gapTried++; f.gapTried < gapTries {
+			return err
+		}
+	}
+	f.gapTried = 0
+	f.cfg.Log.Warn("the stream of events has dropped some that were never counted here: totals, and what is spent of budgets and credit, are too low by these",
+		"from", at.seq+1, "to", first-1, "error", err)
+	return nil
+}
+
+// takeOver makes the totals of another replica this one's. first is the place of the
+// first event that the stream still has.
+func (f *Folder) takeOver(ctx context.Context, created time.Time, first uint64) error {
+	f.mu.RLock()
+	own := f.state.requests()
+	f.mu.RUnlock()
+	b, err := f.cfg.Peers.Snapshot(ctx, own)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		return errNobody
+	}
+	s, at, err := readSnapshot(b)
+	if err != nil {
+		return fmt.Errorf("the snapshot of another replica: %w", err)
+	}
+	if at.created != created.UnixNano() || first > at.seq+1 {
+		return fmt.Errorf("the snapshot of another replica ends with %v, which leaves a gap, too", at)
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state, f.place = s, at
+	f.asOf = AsOf{Seq: at.seq, Stored: time.Unix(0, at.stored).UTC()}
+	f.spending.forget()
+	f.changes++
+	f.wake()
+	f.gapTried = 0
+	f.cfg.Log.Info("the totals of another replica were taken over", "as of", at.String())
+	return nil
+}
+
+// Offer is what this replica could give to one that has a gap: how many requests it
+// has counted. false: it is behind itself.
+func (f *Folder) Offer() (counted int64, current bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.state.requests(), f.asOf.Current
+}
+
+// Snapshot is the written form of the totals, for another replica. Counting waits for
+// it, queries don't.
+func (f *Folder) Snapshot() ([]byte, error) {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	var b bytes.Buffer
+	if err := f.state.writeSnapshot(&b, f.at()); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// requests are all that were ever counted.
+func (s *state) requests() (n int64) {
+	for i := range s.series {
+		sum := s.series[i].sum()
+		n += sum.Requests
+	}
+	return n
+}

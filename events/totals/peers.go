@@ -1,0 +1,218 @@
+package totals
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+)
+
+// A replica with a gap asks all others at once what they have counted, and then the
+// one that has counted most for its snapshot, piece by piece. The messages, version 1,
+// are JSON; what comes of them is read as a snapshot from a disk is, so that a damaged
+// one is refused.
+
+const (
+	peersVersion = 1
+	// askSubject is where all are asked; below it each by its name.
+	askSubject = "tollgate.replica.totals"
+	// askWindow is how long answers are waited for, pieceTimeout for how long a piece.
+	askWindow, pieceTimeout = time.Second, 10 * time.Second
+	// pieceBytes is what goes into a message, a third more as base64: less than the
+	// 1 MiB that a NATS server takes.
+	pieceBytes = 512 << 10
+	// maxSnapshot bounds what is taken from another replica.
+	maxSnapshot = 4 << 30
+	// keptFor is how long a snapshot is kept for who asks for its next piece.
+	keptFor = time.Minute
+)
+
+type ask struct {
+	Version  int    `json:"v"`
+	From     string `json:"from"` // the replica that asks
+	MoreThan int64  `json:"moreThan"`
+}
+
+type offer struct {
+	Version int    `json:"v"`
+	Replica string `json:"replica"`
+	Counted int64  `json:"counted"` // requests
+}
+
+type pieceRequest struct {
+	Version int    `json:"v"`
+	ID      string `json:"id"` // of the snapshot; "": a new one
+	Offset  int    `json:"offset"`
+}
+
+type piece struct {
+	Version int    `json:"v"`
+	ID      string `json:"id"` // "": there is no such snapshot any more
+	Size    int    `json:"size"`
+	Data    []byte `json:"data"`
+}
+
+type natsPeers struct {
+	nc      *nats.Conn
+	replica string
+}
+
+// NATSPeers are the other replicas over a NATS connection. replica is the name of this
+// one.
+func NATSPeers(nc *nats.Conn, replica string) Peers { return natsPeers{nc, replica} }
+
+// Snapshot implements Peers.
+func (p natsPeers) Snapshot(ctx context.Context, moreThan int64) ([]byte, error) {
+	best, err := p.best(ctx, moreThan)
+	if err != nil || best.Replica == "" {
+		return nil, err
+	}
+	var all []byte
+	for id := ""; ; {
+		got, err := p.piece(ctx, best.Replica, pieceRequest{peersVersion, id, len(all)})
+		if err != nil {
+			return nil, fmt.Errorf("the totals of replica %s: %w", best.Replica, err)
+		}
+		all, id = append(all, got.Data...), got.ID
+		if len(all) >= got.Size {
+			return all, nil
+		}
+	}
+}
+
+// best is the offer of the replica that has counted most; zero: there is none.
+func (p natsPeers) best(ctx context.Context, moreThan int64) (best offer, err error) {
+	text, err := json.Marshal(ask{peersVersion, p.replica, moreThan})
+	if err != nil {
+		return best, err
+	}
+	inbox := p.nc.NewInbox()
+	sub, err := p.nc.SubscribeSync(inbox)
+	if err != nil {
+		return best, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone already
+	if err := p.nc.PublishRequest(askSubject, inbox, text); err != nil {
+		return best, err
+	}
+	window, cancel := context.WithTimeout(ctx, askWindow)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(window)
+		switch {
+		case err != nil && window.Err() != nil && ctx.Err() == nil, errors.Is(err, nats.ErrNoResponders):
+			return best, nil
+		case err != nil:
+			return best, err
+		}
+		var o offer
+		if json.Unmarshal(m.Data, &o) == nil && o.Version == peersVersion && o.Replica != p.replica && o.Counted > max(moreThan, best.Counted) {
+			best = o
+		}
+	}
+}
+
+var errPiece = errors.New("what came is not the next piece of a snapshot")
+
+func (p natsPeers) piece(ctx context.Context, replica string, r pieceRequest) (got piece, err error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return got, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pieceTimeout)
+	defer cancel()
+	m, err := p.nc.RequestWithContext(ctx, askSubject+"."+replica, text)
+	if err != nil {
+		return got, err
+	}
+	if err := json.Unmarshal(m.Data, &got); err != nil {
+		return got, err
+	}
+	if got.Version != peersVersion || got.ID == "" || r.ID != "" && got.ID != r.ID || len(got.Data) == 0 || got.Size > maxSnapshot || r.Offset+len(got.Data) > got.Size {
+		return got, errPiece
+	}
+	return got, nil
+}
+
+// Serve answers other replicas that ask for totals, until stop is called. A snapshot
+// for them is in memory while they fetch it, one at a time.
+func Serve(nc *nats.Conn, replica string, f *Folder) (stop func(), err error) {
+	s := &served{folder: f}
+	asked, err := nc.Subscribe(askSubject, func(m *nats.Msg) {
+		var a ask
+		counted, current := f.Offer()
+		if json.Unmarshal(m.Data, &a) == nil && a.Version == peersVersion && a.From != replica && current && counted > a.MoreThan {
+			respond(m, offer{peersVersion, replica, counted})
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("answering replicas that ask for totals: %w", err)
+	}
+	pieces, err := nc.Subscribe(askSubject+"."+replica, func(m *nats.Msg) {
+		var r pieceRequest
+		if json.Unmarshal(m.Data, &r) == nil && r.Version == peersVersion {
+			respond(m, s.piece(r))
+		}
+	})
+	if err != nil {
+		_ = asked.Unsubscribe()
+		return nil, fmt.Errorf("answering replicas that ask for totals: %w", err)
+	}
+	return func() { // the connection may be gone already
+		_, _ = asked.Unsubscribe(), pieces.Unsubscribe()
+		s.forget()
+	}, nil
+}
+
+func respond(m *nats.Msg, answer any) {
+	if text, err := json.Marshal(answer); err == nil {
+		_ = m.Respond(text) // whoever asked asks again
+	}
+}
+
+// served is the snapshot that others fetch.
+type served struct {
+	folder *Folder
+
+	mu   sync.Mutex
+	id   string // guarded by mu, as the following; "": there is none
+	text []byte
+	end  *time.Timer // when nobody has asked for it for long
+}
+
+func (s *served) piece(r pieceRequest) piece {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.ID == "" && !s.make() || r.ID != s.id && r.ID != "" || r.Offset < 0 || r.Offset >= len(s.text) {
+		return piece{Version: peersVersion}
+	}
+	s.end.Reset(keptFor)
+	return piece{peersVersion, s.id, len(s.text), s.text[r.Offset:min(r.Offset+pieceBytes, len(s.text))]}
+}
+
+// make writes a snapshot, unless there is one that somebody fetches; s.mu is held.
+func (s *served) make() bool {
+	if s.id != "" {
+		return true
+	}
+	text, err := s.folder.Snapshot()
+	if err != nil {
+		return false
+	}
+	s.id, s.text, s.end = uuid.NewString(), text, time.AfterFunc(keptFor, s.forget)
+	return true
+}
+
+func (s *served) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.end != nil {
+		s.end.Stop()
+	}
+	s.id, s.text, s.end = "", nil, nil
+}
