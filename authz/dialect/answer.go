@@ -48,6 +48,8 @@ type Object struct {
 	// Member is where the answer states its id; "": the request names it, as
 	// Field of its JSON.
 	Member, Field string
+	// Else is where the answer states it that has no Member; "": nowhere.
+	Else string
 	// Keep is for how long it is remembered whose it is.
 	Keep time.Duration
 }
@@ -105,6 +107,7 @@ func (p *Path) watched() []string {
 	}
 	if p.Creates != nil {
 		add(p.Creates.Member)
+		add(p.Creates.Else)
 	}
 	if p.Stated != nil {
 		for _, name := range p.Stated.Input {

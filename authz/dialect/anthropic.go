@@ -4,8 +4,10 @@ package dialect
 // request: files, batches, containers and skills would be shared by all tenants of
 // an upstream account.
 var anthropic = Dialect{
-	Name:  "anthropic",
-	Style: Anthropic,
+	Name:       "anthropic",
+	Style:      Anthropic,
+	Root:       "/v1",
+	RootHeader: versionHeader,
 	Paths: []Path{
 		messages("/v1/messages"),
 		countTokens("/v1/messages/count_tokens"),
@@ -30,9 +32,11 @@ func countTokens(pattern string) Path {
 	return p
 }
 
-// versioned is a path that OpenAI's API has too: Anthropic's clients always send
-// this header, and nobody else does.
+// versionHeader is what Anthropic's clients always send, and nobody else does.
+const versionHeader = "anthropic-version"
+
+// versioned is a path that OpenAI's API has too.
 func versioned(p Path) Path {
-	p.Header = "anthropic-version"
+	p.Header = versionHeader
 	return p
 }

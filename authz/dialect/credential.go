@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -133,7 +134,9 @@ func cutBlank(s string) (before, after string, found bool) {
 
 // keyParameters are query parameters that some service takes a key from, in
 // lower case without - and _.
-var keyParameters = [...]string{"apikey", "key", "accesstoken", "xapikey", "authorization"}
+var keyParameters = [...]string{"apikey", "key", "token", "accesstoken", "xapikey", "authorization"}
+
+const keyInQuery = "An API key in the query is refused: URLs are logged. Send it in a header: Authorization: Bearer KEY."
 
 // CheckQuery refuses a query (without its question mark) that has a parameter
 // for a key. A key in a URL ends up in logs, and an upstream might prefer it to
@@ -148,7 +151,28 @@ func CheckQuery(query string) (r reason.Reason, detail string) {
 		}
 		name, _, _ := strings.Cut(pair, "=")
 		if isKeyParameter(name) {
-			return reason.KeyAmbiguous, "An API key in the query is refused: URLs are logged. Send it in a header: Authorization: Bearer KEY."
+			return reason.KeyAmbiguous, keyInQuery
+		}
+	}
+	return reason.None, ""
+}
+
+// CheckSecret refuses a :path whose query has the presented key as the value of a
+// parameter, whatever that is called: the upstream would see it. It does not allocate
+// but for a value with escapes.
+func CheckSecret(target, secret string) (r reason.Reason, detail string) {
+	_, query := SplitPath(target)
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		_, value, _ := strings.Cut(pair, "=")
+		if strings.ContainsAny(value, "%+") {
+			if plain, err := url.QueryUnescape(value); err == nil && plain == secret {
+				value = plain
+			}
+		}
+		if value == secret {
+			return reason.KeyAmbiguous, keyInQuery
 		}
 	}
 	return reason.None, ""

@@ -136,6 +136,8 @@ func TestCheckQuery(t *testing.T) {
 		"apiKey=x":                   reason.KeyAmbiguous,
 		"API_KEY=":                   reason.KeyAmbiguous,
 		"x-api-key=x":                reason.KeyAmbiguous,
+		"token=x":                    reason.KeyAmbiguous,
+		"page_token=x&tokens=5":      reason.None,
 		"key=x":                      reason.KeyAmbiguous,
 		"key":                        reason.KeyAmbiguous,
 		"access_token=x":             reason.KeyAmbiguous,
@@ -151,6 +153,28 @@ func TestCheckQuery(t *testing.T) {
 		r, detail := CheckQuery(query)
 		if r != want || (detail != "") != (r != reason.None) {
 			t.Errorf("%.40q: %v, %q", query, r, detail)
+		}
+	}
+}
+
+// TestCheckSecret: the presented key is no parameter's value, whatever the parameter is
+// called. Of a part of it, and of a key in the path, nobody takes it for one.
+func TestCheckSecret(t *testing.T) {
+	const secret = "a+b/c="
+	for target, want := range map[string]reason.Reason{
+		"/v1/models":                     reason.None,
+		"/v1/models?":                    reason.None,
+		"/v1/models?a+b/c=&x=y&&":        reason.None,
+		"/v1/models?x=a+b/c=d":           reason.None,
+		"/v1/models?x=a%2":               reason.None,
+		"/models/a+b/c=/predict":         reason.None,
+		"/v1/models?x=a+b/c=":            reason.KeyAmbiguous,
+		"/v1/models?x=1&y=a%2Bb%2Fc%3D":  reason.KeyAmbiguous,
+		"/v1/models?x=%61%2bb/c%3d&y=%g": reason.KeyAmbiguous,
+	} {
+		r, detail := CheckSecret(target, secret)
+		if r != want || (detail != "") != (r != reason.None) || strings.Contains(detail, secret) {
+			t.Errorf("%s: %v, %q", target, r, detail)
 		}
 	}
 }

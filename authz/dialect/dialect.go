@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"math"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -22,12 +23,39 @@ type Dialect struct {
 	// Root is what the dialect has for itself: an unknown path below it is refused
 	// in its style. "": nothing.
 	Root string
+	// RootHeader is the name, in lower case, of a header that makes a request below Root
+	// the dialect's where others have paths there too. "": it has Root alone.
+	RootHeader string
 }
 
 // Has reports whether a path is below the dialect's root.
 func (d *Dialect) Has(path string) bool {
 	rest, ok := strings.CutPrefix(path, d.Root)
 	return ok && d.Root != "" && (rest == "" || rest[0] == '/')
+}
+
+// Claims is how much speaks for it that a request to a path which no route has was
+// meant for this dialect, in whose form it is then refused; 0: nothing. A header that
+// the dialect has for that says more than any path, and of paths that the request's
+// begins with the longest says most.
+func (d *Dialect) Claims(path string, headers []Header) int {
+	claim := 0
+	switch {
+	case !d.Has(path):
+	case d.RootHeader == "":
+		claim = len(d.Root)
+	case has(headers, d.RootHeader):
+		return math.MaxInt
+	}
+	for i := range d.Paths {
+		p := &d.Paths[i]
+		before, _, _ := p.split()
+		before = strings.TrimSuffix(before, "/")
+		if rest, ok := strings.CutPrefix(path, before); ok && (rest == "" || rest[0] == '/') && p.Wants(headers) {
+			claim = max(claim, len(before))
+		}
+	}
+	return claim
 }
 
 // Upstream is what an upstream has in place of a path, or of the beginning of

@@ -19,6 +19,9 @@ func TestTables(t *testing.T) {
 		if !ok || d.Name != name {
 			t.Fatalf("Lookup(%s) = %v, %v", name, d, ok)
 		}
+		if d.RootHeader != "" && (d.Root == "" || !Wanted(d.RootHeader)) {
+			t.Errorf("%s: RootHeader without a Root, or no Check carries it", name)
+		}
 		seen := map[string]bool{}
 		for i := range d.Paths {
 			p := &d.Paths[i]
@@ -109,7 +112,7 @@ func checkObjects(t *testing.T, where string, p *Path) {
 		}
 	}
 	if c := p.Creates; c != nil {
-		if c.Kind == "" || c.Keep <= 0 || (c.Member == "") == (c.Field == "") || c.Field != "" && p.BodyIn() != ModelInJSON {
+		if c.Kind == "" || c.Keep <= 0 || (c.Member == "") == (c.Field == "") || c.Member == "" && c.Else != "" || c.Field != "" && p.BodyIn() != ModelInJSON {
 			t.Errorf("%s: creates %+v", where, c)
 		}
 	}

@@ -23,9 +23,9 @@ var minds = Dialect{
 			managed(http.MethodPost, "/api/v1/api-keys"),
 			managed(http.MethodDelete, "/api/v1/api-keys/{id}"),
 		},
-		counted("/api/v1/minds", "completion", Object{Kind: "mind", Member: "id", Keep: mindKept}, "minds"),
-		counted("/api/v1/sparks", "completion", Object{Kind: "mind", Member: "data.id", Keep: mindKept}, "minds"),
-		counted("/api/v1/flows", "run", Object{Kind: "flow", Member: "id", Keep: mindKept}, "flows"),
+		counted("/api/v1/minds", "completion", Object{Kind: "mind", Member: "id", Else: "data.id", Keep: mindKept}, "minds"),
+		counted("/api/v1/sparks", "completion", Object{Kind: "mind", Member: "data.id", Else: "id", Keep: mindKept}, "minds"),
+		counted("/api/v1/flows", "run", Object{Kind: "flow", Member: "id", Else: "data.id", Keep: mindKept}, "flows"),
 	),
 }
 

@@ -45,7 +45,7 @@ func (d *Dialect) Refuse(r Refusal) Response {
 // SDKs act on, and a body whose message says what to do next. r.Reason is not
 // None.
 func (s Style) refuse(r Refusal, message string) Response {
-	status := r.Reason.Status()
+	status := r.status()
 	var body any
 	switch s {
 	case Anthropic:
@@ -64,6 +64,14 @@ func (s Style) refuse(r Refusal, message string) Response {
 		body = openAIRefusal(&r, message)
 	}
 	return Response{Status: status, Headers: refusalHeaders(&r), Body: marshal(body)}
+}
+
+// status is what the client is answered, but for what a style has of its own.
+func (r *Refusal) status() int {
+	if r.Status != 0 {
+		return r.Status
+	}
+	return r.Reason.Status()
 }
 
 func orNull(s string) *string {

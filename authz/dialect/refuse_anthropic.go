@@ -28,8 +28,8 @@ type anthropicError struct {
 func anthropicRefusal(r Refusal, message string) Response {
 	r.RetryAfter = min(r.RetryAfter, longestRetry)
 	response := Response{
-		Status: r.Reason.Status(),
-		Body:   marshal(anthropicBody{"error", anthropicError{anthropicType(r.Reason), message}, orNull(r.RequestID)}),
+		Status: r.status(),
+		Body:   marshal(anthropicBody{"error", anthropicError{anthropicType(&r), message}, orNull(r.RequestID)}),
 	}
 	if r.Reason == reason.BudgetExceeded {
 		response.Status = http.StatusPaymentRequired
@@ -42,12 +42,12 @@ func anthropicRefusal(r Refusal, message string) Response {
 }
 
 // anthropicType is the type that Anthropic itself gives an error of that status.
-func anthropicType(r reason.Reason) string {
-	if r == reason.BudgetExceeded {
+func anthropicType(r *Refusal) string {
+	if r.Reason == reason.BudgetExceeded {
 		return "billing_error"
 	}
-	switch r.Status() {
-	case http.StatusBadRequest:
+	switch r.status() {
+	case http.StatusBadRequest, http.StatusRequestTimeout:
 		return "invalid_request_error"
 	case http.StatusUnauthorized:
 		return "authentication_error"
@@ -59,6 +59,8 @@ func anthropicType(r reason.Reason) string {
 		return "request_too_large"
 	case http.StatusTooManyRequests:
 		return "rate_limit_error"
+	case http.StatusGatewayTimeout:
+		return "timeout_error"
 	}
 	return "api_error"
 }

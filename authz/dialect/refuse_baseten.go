@@ -27,5 +27,5 @@ func basetenRefusal(r *Refusal, message string) Response {
 			headers[i].Value = "Api-Key"
 		}
 	}
-	return Response{Status: r.Reason.Status(), Headers: headers, Body: marshal(basetenBody{basetenError{message, r.Reason}})}
+	return Response{Status: r.status(), Headers: headers, Body: marshal(basetenBody{basetenError{message, r.Reason}})}
 }

@@ -1,6 +1,10 @@
 package dialect
 
-import "tollgate/authz/reason"
+import (
+	"net/http"
+
+	"tollgate/authz/reason"
+)
 
 type minimaxBody struct {
 	BaseResp minimaxStatus `json:"base_resp"`
@@ -14,6 +18,7 @@ type minimaxStatus struct {
 // The codes that MiniMax has for such errors.
 const (
 	minimaxUnknown = 1000 // try again later
+	minimaxTimeout = 1001
 	minimaxRate    = 1002
 	minimaxAuth    = 1004
 	minimaxBalance = 1008
@@ -27,11 +32,14 @@ const (
 // that raise errors or try again) is not told that all is well. Only with 429 and
 // 503 do clients wait as retry-after says.
 func minimaxRefusal(r *Refusal, message string) minimaxBody {
-	return minimaxBody{minimaxStatus{minimaxCode(r.Reason), message}}
+	return minimaxBody{minimaxStatus{minimaxCode(r), message}}
 }
 
-func minimaxCode(r reason.Reason) int {
-	switch r {
+func minimaxCode(r *Refusal) int {
+	if r.status() == http.StatusGatewayTimeout {
+		return minimaxTimeout
+	}
+	switch r.Reason {
 	case reason.KeyMissing, reason.KeyInvalid, reason.WorkspaceSuspended, reason.UserSuspended, reason.ActionDenied, reason.ModelDenied:
 		return minimaxAuth
 	case reason.RateLimitExceeded, reason.TokenLimitExceeded, reason.ConcurrencyLimitExceeded:

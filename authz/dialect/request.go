@@ -108,6 +108,9 @@ type Refusal struct {
 	Param string
 	// Model is the id that the request named.
 	Model string
+	// Status is what the client is answered where that is not the reason's own, as an
+	// error is that the proxy answers by itself; 0: the reason's.
+	Status int
 	// RetryAfter is how long to wait; 0 where the reason has no time.
 	RetryAfter time.Duration
 	// RequestID is the admission's, also told in x-request-id.

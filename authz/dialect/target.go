@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -41,15 +42,11 @@ func (p *Path) BodyIn() ModelIn {
 // Wants reports whether a request with these headers has the one that the path
 // needs.
 func (p *Path) Wants(headers []Header) bool {
-	if p.Header == "" {
-		return true
-	}
-	for i := range headers {
-		if headers[i].Name == p.Header {
-			return true
-		}
-	}
-	return false
+	return p.Header == "" || has(headers, p.Header)
+}
+
+func has(headers []Header, name string) bool {
+	return slices.ContainsFunc(headers, func(h Header) bool { return h.Name == name })
 }
 
 // counting is how the text of messages counts.

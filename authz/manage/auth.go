@@ -102,12 +102,12 @@ func (a *api) authenticate(ctx context.Context, secret string) (*caller, error) 
 	case !exists:
 		return nil, errUnauthorized
 	case ws.Suspended:
-		return nil, refuse(http.StatusForbidden, "The workspace is suspended; ask who runs this service")
+		return nil, because(reason.WorkspaceSuspended, "The workspace is suspended; ask who runs this service")
 	case rec.Kind != key.Personal:
 		return &caller{rec: rec, generation: ws.Generation, bounds: bounds(rec, digest)}, nil
 	}
 	if user.Suspended {
-		return nil, refuse(http.StatusForbidden, "The user is suspended; ask an admin of the workspace")
+		return nil, because(reason.UserSuspended, "The user is suspended; ask an admin of the workspace")
 	}
 	return &caller{rec: rec, member: user.Role != catalog.Admin, generation: ws.Generation, bounds: bounds(rec, digest)}, nil
 }
@@ -156,17 +156,23 @@ func (c *caller) sees(rec *key.Record) bool { return rec.Status == key.Active &&
 
 // reaches is sees, of revoked keys too.
 func (c *caller) reaches(rec *key.Record) bool {
+	return c.reachesOwner(rec.Owner()) && (!c.selective() || coversAll(c.rec.Models, rec.Models))
+}
+
+// reachesOwner reports whether the caller sees keys of an owner's, if not selective
+// all.
+func (c *caller) reachesOwner(o key.Owner) bool {
 	switch {
 	case c.operator():
 		return true
-	case rec.Workspace != c.rec.Workspace:
+	case o.Workspace != c.rec.Workspace:
 		return false
 	}
-	if c.member && (rec.Kind != key.Personal || rec.User != c.rec.User) {
-		return false
-	}
-	return coversAll(c.rec.Models, rec.Models)
+	return !c.member || o.Kind == key.Personal && o.User == c.rec.User
 }
+
+// selective reports whether the caller is limited to some models.
+func (c *caller) selective() bool { return !c.operator() && c.rec.Models != nil }
 
 // workspace is the one that a request is about: the key's own; for the operator
 // the one that is named or, where there is only one, that.

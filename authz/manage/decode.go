@@ -119,6 +119,8 @@ func want(t reflect.Type) string {
 		return "a time of RFC 3339, such as 2030-01-31T12:00:00Z, or null"
 	case t == reflect.TypeFor[key.Budget]():
 		return `an object such as {"period":"month","amount":"10.00"}`
+	case t == reflect.TypeFor[key.Digest]():
+		return "a string of 64 hexadecimal digits"
 	}
 	switch t.Kind() {
 	case reflect.String:

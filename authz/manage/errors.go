@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"tollgate/authz/key"
+	"tollgate/authz/reason"
 )
 
 // Error is a refusal of the management API: what the server writes and what the
@@ -21,6 +22,8 @@ type Error struct {
 	ID            string `json:"id,omitzero"`   // of a conflict: what is there already
 
 	location string // the same as a path; "": none
+	// why is the gate's word for it, on a gateway; None: the one for the status.
+	why reason.Reason
 }
 
 // Error is the message, which stands for itself.
@@ -40,8 +43,21 @@ var errNoSecret = refuse(http.StatusNotFound, "The key has no such secret, or it
 
 var errNoEndpoint = refuse(http.StatusNotFound, "There is no such endpoint; GET /openapi.json lists them all")
 
+// errMethod is the answer to a method that a path doesn't have.
+var errMethod = refuse(http.StatusMethodNotAllowed, "This path takes other methods: the header Allow has them")
+
+// errNotHere is errNoEndpoint of a gateway, which has no /openapi.json.
+var errNotHere = refuse(http.StatusNotFound, "There is no such endpoint here, or it takes another method")
+
 func refuse(status int, format string, args ...any) *Error {
 	return &Error{Status: status, StatusMessage: http.StatusText(status), Message: fmt.Sprintf(format, args...)}
+}
+
+// because is refuse with the gate's word for it.
+func because(why reason.Reason, message string) *Error {
+	e := refuse(why.Status(), "%s", message)
+	e.why = why
+	return e
 }
 
 // invalid says what is wrong with a field of the request.
@@ -112,5 +128,5 @@ func writeError(w http.ResponseWriter, e *Error) {
 	}
 	h.Set("Content-Type", "application/json")
 	w.WriteHeader(e.Status)
-	_, _ = w.Write(body) // nobody is left to tell of an error
+	_, _ = w.Write(body) //nolint:gosec // G705: JSON that is sent as such, with nosniff. Nobody is left to tell of an error
 }

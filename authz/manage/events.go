@@ -86,15 +86,17 @@ func (a *api) readEvents(ctx context.Context, c *call, _ none) (raw, error) {
 	return raw("[" + string(bytes.Join(events, []byte(","))) + "]"), nil
 }
 
-// parseSince reads a time of RFC 3339, or a duration before now: that of
-// time.ParseDuration or a number of days such as 7d.
+// parseSince reads a time of RFC 3339, the beginning of a day of UTC, or a duration
+// before now: that of time.ParseDuration or a number of days such as 7d.
 func parseSince(s string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
 	}
 	d, err := ParseDuration(s)
 	if err != nil || d < 0 {
-		return time.Time{}, errors.New("must be a time such as 2030-01-31T12:00:00Z or a duration such as 90m, 24h or 7d")
+		return time.Time{}, errors.New("must be a time such as 2030-01-31T12:00:00Z, a day such as 2030-01-31, or a duration such as 90m, 24h or 7d")
 	}
 	return now.Add(-d), nil
 }

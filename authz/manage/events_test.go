@@ -1,7 +1,9 @@
 package manage_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -74,6 +76,35 @@ func TestEvents(t *testing.T) {
 	}
 	for _, query := range []string{"after=x", "after=-1", "after=99", "since=yesterday", "since=-5h", "limit=1001", "wait=31"} {
 		s.must(400, "GET", "/api/v1/events?"+query, operator, "")
+	}
+}
+
+// TestWhoHangsUpIsNoFailure: Ctrl-C ends tollgate events tail, which is nothing that an
+// operator should be told of as a failure of the server.
+func TestWhoHangsUpIsNoFailure(t *testing.T) {
+	s := serve(t)
+	c, err := manage.NewClient(s.url, operator, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Events(ctx, url.Values{"since": {"0s"}, "wait": {"30"}}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a reader that gave up got %v", err)
+	}
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		ended := len(s.served)
+		s.mu.Unlock()
+		if ended > 0 {
+			break
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the server goes on waiting for nobody")
+		}
+	}
+	if log := s.log.String(); strings.Contains(log, "failed") {
+		t.Errorf("logged: %s", log)
 	}
 }
 

@@ -1,7 +1,6 @@
 package manage
 
 import (
-	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ func inherit(rec, maker *key.Record) {
 	rec.Models = slices.Clone(maker.Models)
 	rec.ExpiresAt = maker.ExpiresAt
 	rec.Budget = maker.Budget
-	rec.Limits = maker.Limits
+	rec.Limits, rec.Raised = maker.Limits, maker.Raised
 }
 
 // exceeds returns an *Error when rec could do more than maker, the key that is
@@ -43,18 +42,18 @@ func exceeds(rec, maker *key.Record, plan key.Limits) error {
 	if later(rec.ExpiresAt, maker.ExpiresAt) {
 		return more("expiresAt", "the presented key ends at %s", maker.ExpiresAt.UTC().Format(timeFormat))
 	}
+	// What binds each; 0: nothing.
+	have, most := rec.Bound(plan), maker.Bound(plan)
 	for _, l := range []struct {
-		name             string
-		rec, maker, plan int64
+		name       string
+		have, most int64
 	}{
-		{"limits.requestsPerMinute", rec.Limits.RequestsPerMinute, maker.Limits.RequestsPerMinute, plan.RequestsPerMinute},
-		{"limits.tokensPerMinute", rec.Limits.TokensPerMinute, maker.Limits.TokensPerMinute, plan.TokensPerMinute},
-		{"limits.concurrentRequests", rec.Limits.ConcurrentRequests, maker.Limits.ConcurrentRequests, plan.ConcurrentRequests},
+		{"limits.requestsPerMinute", have.RequestsPerMinute, most.RequestsPerMinute},
+		{"limits.tokensPerMinute", have.TokensPerMinute, most.TokensPerMinute},
+		{"limits.concurrentRequests", have.ConcurrentRequests, most.ConcurrentRequests},
 	} {
-		// What binds each: its own limit, else the plan's; 0: nothing.
-		have, most := cmp.Or(l.rec, l.plan), cmp.Or(l.maker, l.plan)
-		if most != 0 && (have == 0 || have > most) {
-			return more(l.name, "the presented key has %d", most)
+		if l.most != 0 && (l.have == 0 || l.have > l.most) {
+			return more(l.name, "the presented key has %d", l.most)
 		}
 	}
 	if b := maker.Budget; b != nil && !within(rec.Budget, b) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"tollgate/authz/catalog"
@@ -58,10 +59,11 @@ type LimitFields struct {
 }
 
 // apply makes the changes to rec, or returns an *Error that names the field.
-// rec is then of no use.
-func (f *KeyFields) apply(rec *key.Record, now time.Time) error {
+// rec is then of no use. plan is what the workspace's plan gives each key.
+func (f *KeyFields) apply(rec *key.Record, now time.Time, plan key.Limits) error {
 	for _, step := range []func(*key.Record) error{
-		f.name, f.actions, f.models, f.limits, f.budget, f.texts, f.labels,
+		f.name, f.actions, f.models, f.budget, f.texts, f.labels,
+		func(rec *key.Record) error { return f.limits(rec, plan) },
 		func(rec *key.Record) error { return f.expiry(rec, now) },
 	} {
 		if err := step(rec); err != nil {
@@ -84,6 +86,15 @@ func (f *KeyFields) name(rec *key.Record) error {
 		return invalid("name", "has %d characters; use at most %d", n, maxName)
 	}
 	rec.Name = name
+	return plainText("name", name)
+}
+
+// plainText refuses text that a terminal would act on, or that a consumer of events
+// can't store, such as NUL.
+func plainText(field, s string) error {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return invalid(field, "has control characters; leave them out")
+	}
 	return nil
 }
 
@@ -160,31 +171,33 @@ func (f *KeyFields) expiry(rec *key.Record, now time.Time) error {
 	return nil
 }
 
-func (f *KeyFields) limits(rec *key.Record) error {
+func (f *KeyFields) limits(rec *key.Record, plan key.Limits) error {
 	if !f.Limits.Said {
 		return nil
 	}
 	if f.Limits.To == nil {
-		rec.Limits = key.Limits{}
+		rec.Limits, rec.Raised = key.Limits{}, key.Limits{}
 		return nil
 	}
+	own, raised, to := &rec.Limits, &rec.Raised, f.Limits.To
 	for _, l := range []struct {
 		name string
 		Change[int64]
-		field *int64
+		field, raised *int64
+		plan          int64
 	}{
-		{"limits.requestsPerMinute", f.Limits.To.RequestsPerMinute, &rec.Limits.RequestsPerMinute},
-		{"limits.tokensPerMinute", f.Limits.To.TokensPerMinute, &rec.Limits.TokensPerMinute},
-		{"limits.concurrentRequests", f.Limits.To.ConcurrentRequests, &rec.Limits.ConcurrentRequests},
+		{"limits.requestsPerMinute", to.RequestsPerMinute, &own.RequestsPerMinute, &raised.RequestsPerMinute, plan.RequestsPerMinute},
+		{"limits.tokensPerMinute", to.TokensPerMinute, &own.TokensPerMinute, &raised.TokensPerMinute, plan.TokensPerMinute},
+		{"limits.concurrentRequests", to.ConcurrentRequests, &own.ConcurrentRequests, &raised.ConcurrentRequests, plan.ConcurrentRequests},
 	} {
 		switch {
 		case !l.Said:
 		case l.To == nil:
-			*l.field = 0
+			*l.field, *l.raised = 0, 0
 		case *l.To < 1 || *l.To > maxLimit:
 			return invalid(l.name, "must be from 1 to %d; leave it out, or send null, for no limit", int64(maxLimit))
 		default:
-			*l.field = *l.To
+			*l.field, *l.raised = *l.To, key.Above(*l.To, l.plan)
 		}
 	}
 	return nil
@@ -229,6 +242,9 @@ func (f *KeyFields) texts(rec *key.Record) error {
 		if len(*t.field) > t.most {
 			return invalid(t.name, "is longer than %d bytes", t.most)
 		}
+		if err := plainText(t.name, *t.field); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -246,13 +262,16 @@ func (f *KeyFields) labels(rec *key.Record) error {
 	}
 	for name, value := range *f.Labels.To {
 		switch {
-		case name == "" || len(name) > maxLabel:
-			return invalid("labels", "a label's name has 1 to %d bytes", maxLabel)
-		case value == nil:
+		case value == nil && len(name) <= maxLabel:
 			delete(rec.Labels, name)
+		case name == "" || len(name) > maxLabel || plainText("", name) != nil:
+			return invalid("labels", "a label's name has 1 to %d bytes and no control characters", maxLabel)
 		case len(*value) > maxText:
 			return invalid("labels."+printable(name, maxLabel), "is longer than %d bytes", maxText)
 		default:
+			if err := plainText("labels."+printable(name, maxLabel), *value); err != nil {
+				return err
+			}
 			rec.Labels[name] = *value
 		}
 	}

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -23,6 +24,7 @@ func NewGateway(cfg Config) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
+		a.gateway = true
 		if d.Style != dialect.Minds { // whose form is the management API's own
 			a.speaks = d
 		}
@@ -104,7 +106,7 @@ func (g gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // writeRefusal sends e as a dialect's clients know refusals.
 func writeRefusal(w http.ResponseWriter, d *dialect.Dialect, e *Error) {
 	h := w.Header()
-	refusal := d.Refuse(dialect.Refusal{Reason: reasonOf(e.Status), Detail: e.Message, RequestID: h.Get("X-Request-Id")})
+	refusal := d.Refuse(dialect.Refusal{Reason: cmp.Or(e.why, reasonOf(e.Status)), Detail: e.Message, RequestID: h.Get("X-Request-Id")})
 	for _, one := range refusal.Headers {
 		h.Set(one.Name, one.Value)
 	}

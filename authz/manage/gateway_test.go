@@ -57,6 +57,10 @@ func TestGatewayAnswersEveryManagedPath(t *testing.T) {
 					}
 				}
 			}
+			r := s.must(400, p.Method, path+"?api_key="+first.Key, "", "")
+			if !strings.Contains(r.body, "An API key in the query is refused") || strings.Contains(r.body, first.Key) {
+				t.Errorf("%s %s with a key in the query: %s", p.Method, path, r.body)
+			}
 			if r := s.do(p.Method, path+"?nope=1", first.Key, ""); r.status != 400 && r.status != 403 {
 				t.Errorf("%s %s: %d %s", p.Method, path, r.status, r.body)
 			}
@@ -69,4 +73,26 @@ func TestGatewayAnswersEveryManagedPath(t *testing.T) {
 		t.Error(r.body)
 	}
 	s.must(404, "POST", "/metrics", first.Key, "")
+}
+
+// Who is suspended is told so in the gate's word.
+func TestGatewayTellsWhoIsSuspended(t *testing.T) {
+	s, api, _ := serveGateway(t)
+	for want, body := range map[string]string{
+		"workspace_suspended": `{"workspace":"frozen","actions":["metrics"]}`,
+		"user_suspended":      `{"workspace":"demo","user":"max","actions":["metrics"]}`,
+	} {
+		k := api.create(operator, body)
+		if want == "user_suspended" {
+			api.must(200, "POST", "/api/v1/users/max/suspend?workspace=demo", operator, "")
+		}
+		r := s.must(403, "GET", "/metrics", k.Key, "")
+		if !strings.Contains(r.body, `"code":"`+want+`"`) || r.header.Get("X-Should-Retry") != "false" {
+			t.Errorf("%s: %s %v", want, r.body, r.header)
+		}
+		r = s.must(403, "GET", "/api/v1/api-keys", k.Key, "")
+		if !strings.Contains(r.body, `"statusCode":403`) {
+			t.Error(r.body)
+		}
+	}
 }

@@ -61,7 +61,8 @@ func FuzzKeyRequest(f *testing.F) {
 		}
 		rec := &key.Record{Actions: []key.Action{key.Infer}}
 		inherit(rec, maker)
-		if err := req.apply(rec, now); err != nil {
+		plan := key.Limits{TokensPerMinute: 100}
+		if err := req.apply(rec, now, plan); err != nil {
 			checkMessage(t, err)
 			return
 		}
@@ -69,7 +70,7 @@ func FuzzKeyRequest(f *testing.F) {
 			len(rec.Labels) > maxLabels || rec.ExpiresAt != nil && !rec.ExpiresAt.After(now) {
 			t.Fatalf("%q made %+v", body, rec)
 		}
-		if exceeds(rec, maker, key.Limits{TokensPerMinute: 100}) != nil {
+		if exceeds(rec, maker, plan) != nil {
 			return
 		}
 		if rec.May(key.Wake) || rec.Models == nil || rec.ExpiresAt == nil || rec.ExpiresAt.After(end) ||

@@ -37,7 +37,7 @@ func (r *Rotation) grace() (time.Duration, error) {
 
 func (a *api) updateKey(ctx context.Context, c *call, fields KeyFields) (Key, error) {
 	rec, err := a.change(ctx, c, func(rec *key.Record, now time.Time) error {
-		if err := fields.apply(rec, now); err != nil {
+		if err := fields.apply(rec, now, a.planLimits(rec.Workspace)); err != nil {
 			return err
 		}
 		return a.mayGive(c, rec)
@@ -120,11 +120,16 @@ func (a *api) mayGive(c *call, rec *key.Record) error {
 
 // find returns the key that the path names, if the caller sees it.
 func (a *api) find(ctx context.Context, c *call) (*key.Record, error) {
-	ws, err := a.workspace(c.who, c.query.Get("workspace"))
+	id, named := c.r.PathValue("id"), c.query.Get("workspace")
+	if named == "" && c.who.operator() { // for whom the id is enough
+		if o, ok := a.Index.Owner(id); ok && a.exists(o) {
+			named = o.Workspace
+		}
+	}
+	ws, err := a.workspace(c.who, named)
 	if err != nil {
 		return nil, err
 	}
-	id := c.r.PathValue("id")
 	if !isID(id) {
 		return nil, errNoKey
 	}

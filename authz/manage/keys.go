@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"tollgate/authz/catalog"
@@ -90,25 +89,11 @@ func (a *api) listKeys(ctx context.Context, c *call, _ none) ([]Key, error) {
 	if after != "" && !isID(after) {
 		return nil, invalid("cursor", "is not from a Link header of this list; start without it")
 	}
-	records, err := a.Keys.List(ctx, ws.ID)
-	if err != nil {
-		return nil, err
+	page, next, err := a.page(ctx, c.who, ws.ID, after, limit)
+	if next != "" {
+		c.linkNext("cursor", next)
 	}
-	// Ids sort by the time of their making, so a page goes on behind its cursor
-	// whatever became of that key.
-	slices.SortFunc(records, func(x, y *key.Record) int { return strings.Compare(x.ID, y.ID) })
-	page := []Key{}
-	for _, rec := range records {
-		if rec.ID <= after || !a.owned(rec) || !c.who.sees(rec) {
-			continue
-		}
-		if len(page) == limit {
-			c.linkNext("cursor", page[limit-1].ID)
-			break
-		}
-		page = append(page, a.view(rec))
-	}
-	return page, nil
+	return page, err
 }
 
 func (a *api) createKey(ctx context.Context, c *call, req KeyRequest) (CreatedKey, error) {
@@ -205,7 +190,7 @@ func (a *api) draft(c *call, req *KeyRequest) (*key.Record, error) {
 	if rec.Generation, err = a.generation(c.who, rec); err != nil {
 		return nil, err
 	}
-	if err := req.apply(rec, now); err != nil {
+	if err := req.apply(rec, now, ws.Plan.PerKey); err != nil {
 		return nil, err
 	}
 	if err := a.imported(rec, c.who, req); err != nil {

@@ -28,6 +28,8 @@ import (
 type Config struct {
 	// Keys is where keys are stored.
 	Keys Keys
+	// Index tells which keys there are.
+	Index Index
 	// Applied is called after a change to a key was stored: from then on this replica
 	// goes by nothing older. It must not block. nil: nothing is called, for a store
 	// that sees to it by itself.
@@ -125,9 +127,21 @@ type Keys interface {
 	Put(ctx context.Context, rec *key.Record, expect uint64) (uint64, error)
 	// Get returns the newest record, with its Revision, or key.ErrNotFound.
 	Get(ctx context.Context, workspace, id string) (*key.Record, error)
-	// List returns the records of a workspace, revoked ones too, oldest first,
-	// always in the same order.
-	List(ctx context.Context, workspace string) ([]*key.Record, error)
+}
+
+// Index knows of all keys, by what replicas go by. Errors wrap key.ErrUnavailable.
+type Index interface {
+	// Page returns records of a workspace's keys that are not revoked, in the order
+	// of their ids, from the first id behind after on: up to limit, at least 1, of
+	// the keys whose owner is wanted, which is quick and doesn't block. next is the
+	// id behind which the next page begins; "": there is none. Its work is bounded by
+	// limit. It may block on I/O until its context ends.
+	Page(ctx context.Context, workspace, after string, limit int, wanted func(key.Owner) bool) (page []*key.Record, next string, err error)
+	// Records returns the records of keys, revoked ones too, in the order of ids. Of
+	// what is no key's there is none. It may block as Page does.
+	Records(ctx context.Context, ids []string) ([]*key.Record, error)
+	// Owner tells whose a key is, also of one that was revoked. It doesn't block.
+	Owner(id string) (key.Owner, bool)
 }
 
 // api is the running management API.
@@ -138,6 +152,8 @@ type api struct {
 
 	refusals   refusals
 	allowances allowances
+	// gateway: it has only what a dialect documents.
+	gateway bool
 	// speaks is the dialect in whose form it refuses; nil: the management API's own.
 	speaks *dialect.Dialect
 }
@@ -187,8 +203,8 @@ func New(cfg Config) (http.Handler, error) {
 
 // newAPI checks a Config, puts the defaults in, and has no routes yet.
 func newAPI(cfg Config) (*api, error) {
-	if cfg.Keys == nil || cfg.Tables == nil || cfg.Identify == nil {
-		return nil, errors.New("manage: Keys, Tables and Identify must be set")
+	if cfg.Keys == nil || cfg.Index == nil || cfg.Tables == nil || cfg.Identify == nil {
+		return nil, errors.New("manage: Keys, Index, Tables and Identify must be set")
 	}
 	if cfg.Applied == nil {
 		cfg.Applied = func(*key.Record) {}

@@ -255,7 +255,7 @@ func TestAnotherSitesPageIsRefused(t *testing.T) {
 	s.must(403, "POST", "/api/v1/api-keys", operator, `{"workspace":"demo"}`, "Sec-Fetch-Site: cross-site")
 	s.must(403, "POST", "/api/v1/api-keys", operator, `{"workspace":"demo"}`, "Origin: https://elsewhere.example")
 	s.must(201, "POST", "/api/v1/api-keys", operator, `{"workspace":"demo"}`, "Sec-Fetch-Site: same-origin")
-	r := s.must(404, "OPTIONS", "/api/v1/api-keys", "", "", "Origin: https://elsewhere.example", "Access-Control-Request-Method: POST")
+	r := s.must(405, "OPTIONS", "/api/v1/api-keys", "", "", "Origin: https://elsewhere.example", "Access-Control-Request-Method: POST")
 	for name := range r.header {
 		if strings.HasPrefix(name, "Access-Control-") {
 			t.Errorf("a preflight got %s", name)
@@ -325,6 +325,46 @@ func TestSecretIsInOneAnswer(t *testing.T) {
 			t.Errorf("a secret came out again: …%s…", out.String()[max(0, i-200):i])
 		}
 	}
+}
+
+func TestAnotherMethodIsToldWhichThereAre(t *testing.T) {
+	s := serve(t)
+	for call, allow := range map[[2]string]string{
+		{"PUT", "/api/v1/api-keys"}:            "GET, POST",
+		{"POST", "/api/v1/api-keys/x"}:         "GET, PATCH, DELETE",
+		{"GET", "/api/v1/api-keys/x/rotate"}:   "POST",
+		{"DELETE", "/api/v1/catalog"}:          "GET, PUT",
+		{"BREW", "/api/v1/workspaces/x/users"}: "",
+	} {
+		r := s.do(call[0], call[1], operator, "")
+		want := 405
+		if allow == "" {
+			want = 404
+		}
+		if r.status != want || r.header.Get("Allow") != allow {
+			t.Errorf("%v: %d, Allow %q, want %d, %q", call, r.status, r.header.Get("Allow"), want, allow)
+		}
+	}
+}
+
+// TestNothingIsDoneWithABodyThatIsNotHeeded: who sends what the endpoint does not
+// have would think that it was done.
+func TestNothingIsDoneWithABodyThatIsNotHeeded(t *testing.T) {
+	s := serve(t)
+	const suspend = "/api/v1/workspaces/demo/suspend"
+	for body, says := range map[string]string{
+		`{"until":"2030-01-31T12:00:00Z"}`: "until: there is no such field",
+		`[]`:                               "must be a JSON object",
+		`{`:                                "not valid JSON",
+	} {
+		if r := s.must(400, "POST", suspend, operator, body); !strings.Contains(r.body, says) {
+			t.Errorf("%s: %s", body, r.body)
+		}
+	}
+	if r := s.must(200, "GET", "/api/v1/workspaces/demo", operator, ""); !strings.Contains(r.body, `"suspended":false`) {
+		t.Errorf("a refused body suspended: %s", r.body)
+	}
+	s.must(200, "POST", suspend, operator, "{}")
 }
 
 func TestServedCountsByRoute(t *testing.T) {

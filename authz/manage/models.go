@@ -163,7 +163,7 @@ func (a *api) mayDeploy(who *caller, id string) error {
 		switch {
 		case m.ID != id:
 		case len(m.Workspaces) != 1:
-			return refuse(http.StatusForbidden, "model: other workspaces use it too; this takes the operator's key")
+			return refuse(http.StatusForbidden, "model: its workspaces in the catalog don't name this one alone; this takes the operator's key")
 		case who.member:
 			return refuse(http.StatusForbidden, "model: members don't deploy models; ask an admin of the workspace")
 		default:

@@ -6,7 +6,11 @@ import "tollgate/authz/key"
 // there. Else it does not exist for anybody, also if there are others of the same
 // ids now: they are other people's.
 func (a *api) owned(rec *key.Record) bool {
-	_, _, exists := a.Tables().Owner(rec)
+	return a.exists(rec.Owner())
+}
+
+func (a *api) exists(o key.Owner) bool {
+	_, _, exists := a.Tables().Owner(&key.Record{Workspace: o.Workspace, Kind: o.Kind, User: o.User, Generation: o.Generation})
 	return exists
 }
 

@@ -177,6 +177,26 @@ func TestOnlyTheOperatorRaisesAKeyAboveItsPlan(t *testing.T) {
 	s.must(403, "POST", "/api/v1/api-keys", k.Key, `{"limits":{"requestsPerMinute":62}}`)
 }
 
+// TestASmallerPlanBindsKeysWithLimits: what a tenant set while its plan gave as much
+// does not outlast the plan, nor does it let the tenant set more than the plan of now;
+// what the operator raised does.
+func TestASmallerPlanBindsKeysWithLimits(t *testing.T) {
+	s := serve(t)
+	maker := s.create(operator, `{"workspace":"demo","actions":["infer","manage"]}`)
+	own := s.create(maker.Key, `{"actions":["infer","manage"],"limits":{"requestsPerMinute":60}}`)
+	raised := s.create(operator, `{"workspace":"demo","limits":{"requestsPerMinute":61}}`)
+	smaller := key.Limits{RequestsPerMinute: 5}
+	if got := s.store.Key(own.ID).Bound(smaller); got != smaller {
+		t.Errorf("a key that set what its plan gave has %+v on a smaller one", got)
+	}
+	if got := s.store.Key(raised.ID).Bound(smaller).RequestsPerMinute; got != 61 {
+		t.Errorf("a key that the operator raised to 61 has %d on a smaller plan", got)
+	}
+	s.must(200, "PUT", "/api/v1/catalog", operator, strings.Replace(plainCatalog, "requestsPerMinute: 60", "requestsPerMinute: 5", 1), "Content-Type: application/yaml")
+	s.must(403, "POST", "/api/v1/api-keys", own.Key, `{"limits":{"requestsPerMinute":6}}`)
+	s.must(201, "POST", "/api/v1/api-keys", own.Key, `{"limits":{"requestsPerMinute":5}}`)
+}
+
 func TestStateIsLookedUpAtEachRequest(t *testing.T) {
 	s := serve(t)
 	frozen := s.create(operator, `{"workspace":"frozen","actions":["infer","manage"]}`)

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"tollgate/authz/catalog"
 	"tollgate/authz/dialect"
+	"tollgate/authz/reason"
 )
 
 // maxBody is the most that a request's body may have where its route says
@@ -125,7 +127,8 @@ func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (
 		}()
 		if err != nil {
 			e := errorFor(err).hiding(c.secret)
-			if e.Status >= http.StatusInternalServerError {
+			gone := errors.Is(err, context.Canceled) && r.Context().Err() != nil // who asked went away
+			if e.Status >= http.StatusInternalServerError && !gone {
 				a.Logger.Error("management request failed", "operation", rt.method+" "+rt.path,
 					"status", e.Status, "request", w.Header().Get("X-Request-Id"), "error", err)
 			}
@@ -209,21 +212,21 @@ func knows(params []param, name string) bool {
 	return false
 }
 
-func readInput(c *call, rt route, in any) error {
+func readInput(c *call, rt route, in any) (err error) {
 	switch in := in.(type) {
 	case *none:
-		return nil
+		if c.r.Method != http.MethodPost {
+			return nil
+		}
+		// It may be an empty object. What else somebody asks for would not be done.
 	case *raw:
-		var err error
 		*in, err = readBody(c.w, c.r, rt.body, "application/yaml", "application/x-yaml", "text/yaml", "application/json")
 		return err
-	default:
-		var err error
-		if c.body, err = readBody(c.w, c.r, rt.body, "application/json", "application/merge-patch+json"); err != nil {
-			return err
-		}
-		return decode(c.body, in)
 	}
+	if c.body, err = readBody(c.w, c.r, rt.body, "application/json", "application/merge-patch+json"); err != nil {
+		return err
+	}
+	return decode(c.body, in)
 }
 
 func writeOutput(w http.ResponseWriter, rt route, out any) {
@@ -275,14 +278,44 @@ func (a *api) outermost() http.Handler {
 			writeError(w, refuse(http.StatusForbidden, "A page of another site may not use this API"))
 			return
 		}
+		// Before anything else, as the gate does.
+		if why, _ := dialect.CheckQuery(r.URL.RawQuery); a.gateway && why != reason.None {
+			writeError(w, because(why, "An API key in the query is refused: URLs are logged. Send it in a header"))
+			return
+		}
 		// The mux answers a path that isn't clean by a redirect, and a known path
 		// with another method in its own words.
 		if _, pattern := a.mux.Handler(r); pattern == "" || !clean(r.URL.Path) {
-			writeError(w, errNoEndpoint)
+			switch {
+			case a.gateway: // it tells nobody what else there might be
+				writeError(w, errNotHere)
+			case a.allow(h, r):
+				writeError(w, errMethod)
+			default:
+				writeError(w, errNoEndpoint)
+			}
 			return
 		}
 		a.mux.ServeHTTP(w, r)
 	})
+}
+
+// allow sets the header Allow for a path that takes other methods, and reports whether
+// there are any.
+func (a *api) allow(h http.Header, r *http.Request) bool {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		other := *r
+		other.Method = method
+		if _, pattern := a.mux.Handler(&other); pattern != "" && clean(r.URL.Path) {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		return false
+	}
+	h.Set("Allow", strings.Join(allowed, ", "))
+	return true
 }
 
 func clean(path string) bool {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"time"
-
-	"tollgate/authz/key"
 )
 
 // readUsageQuery reads what a request asks for, whoever asks.
@@ -79,9 +77,8 @@ func parseUsageGroup(s string) (g UsageGroup, err error) {
 //
 // Totals know workspaces and users by their ids only, and those may have been
 // somebody else's before: what counts is the usage of keys that were made for the
-// ones of now. That takes a look at all keys of the workspace, so it is left out
-// where nothing can have been before: a workspace without a generation is of the
-// deployment's first catalog.
+// ones of now. That is not asked where nothing can have been before: a workspace
+// without a generation is of the deployment's first catalog.
 func (a *api) confine(ctx context.Context, who *caller, q *UsageQuery) error {
 	if who.operator() {
 		return a.confineOperator(who, q)
@@ -94,26 +91,43 @@ func (a *api) confine(ctx context.Context, who *caller, q *UsageQuery) error {
 	if who.member && q.User != "" && q.User != who.rec.User {
 		return invalid("user", "members see what their own keys used; leave this out")
 	}
-	if !who.member && who.rec.Models == nil && ws.Generation == "" {
-		return nil
+	if who.member || who.selective() || ws.Generation != "" {
+		q.Only = func(id, _ string) bool {
+			o, ok := a.Index.Owner(id)
+			return ok && a.exists(o) && who.reachesOwner(o)
+		}
 	}
-	records, err := a.Keys.List(ctx, ws.ID)
+	if who.selective() {
+		return a.confineModels(ctx, who, q)
+	}
+	return nil
+}
+
+// confineModels narrows a query to the models that the caller is limited to, and to
+// keys that open no others. It reads the records of those that used something.
+func (a *api) confineModels(ctx context.Context, who *caller, q *UsageQuery) error {
+	var used []string
+	collect := *q
+	collect.Only = func(id, model string) bool {
+		// A key's models follow each other.
+		if (len(used) == 0 || used[len(used)-1] != id) && who.rec.Opens(model) && q.Only(id, model) {
+			used = append(used, id)
+		}
+		return false
+	}
+	if _, err := a.Totals.Usage(&collect); err != nil {
+		return err
+	}
+	records, err := a.Index.Records(ctx, used)
 	if err != nil {
 		return err
 	}
 	seen := make(map[string]bool, len(records))
 	for _, rec := range records {
-		seen[rec.ID] = a.owned(rec) && who.sawOnce(rec)
+		seen[rec.ID] = a.owned(rec) && who.reaches(rec) // revoked ones too: what they used stays
 	}
 	q.Only = func(id, model string) bool { return seen[id] && who.rec.Opens(model) }
 	return nil
-}
-
-// sawOnce is sees, also for keys that were revoked: what they used stays.
-func (c *caller) sawOnce(rec *key.Record) bool {
-	active := *rec
-	active.Status = key.Active
-	return c.sees(&active)
 }
 
 // confineOperator sees to it that the operator's query makes sense.

@@ -4,7 +4,6 @@
 package managetest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,7 +27,7 @@ type Store struct {
 	t testing.TB
 
 	// Before, if set before use, is asked before each read and write of keys; an
-	// error of its makes the operation fail. op is "put", "get" or "list".
+	// error of its makes the operation fail. op is "put", "get", "page" or "records".
 	Before func(op string) error
 
 	mu        sync.Mutex // guards what follows
@@ -80,7 +79,7 @@ func NewStore(t testing.TB, yaml string) *Store {
 // Config is a manage.Config on this store.
 func (s *Store) Config() manage.Config {
 	return manage.Config{
-		Keys: (*keys)(s), Applied: s.apply, Wait: s.wait, Tables: s.Tables, Identify: s.identify,
+		Keys: (*keys)(s), Index: (*index)(s), Applied: s.apply, Wait: s.wait, Tables: s.Tables, Identify: s.identify,
 		Events: (*events)(s), Consumers: (*consumers)(s), Catalog: (*document)(s),
 		Totals: (*totals)(s), Audit: (*audit)(s), Explain: s.gate.Explain,
 		OperatorKey: key.DigestOf(OperatorKey),
@@ -240,25 +239,6 @@ func (k *keys) Get(ctx context.Context, workspace, id string) (*key.Record, erro
 		return rec, nil
 	}
 	return nil, key.ErrNotFound
-}
-
-func (k *keys) List(ctx context.Context, workspace string) ([]*key.Record, error) {
-	s := (*Store)(k)
-	if err := s.before("list"); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []*key.Record
-	for _, rec := range s.keys {
-		if rec.Workspace == workspace {
-			all = append(all, rec)
-		}
-	}
-	slices.SortFunc(all, func(a, b *key.Record) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
-	})
-	return all, nil
 }
 
 type events Store

@@ -43,18 +43,19 @@ func (t *totals) Usage(q *manage.UsageQuery) (*manage.UsageSums, error) {
 		t.t.Error("the totals are asked about no time")
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	usage, pending := t.usage, t.pending
+	t.mu.Unlock()
 	sums := map[manage.UsageSum]manage.UsageCounts{}
 	if q.Group == (manage.UsageGroup{}) {
 		sums[manage.UsageSum{}] = manage.UsageCounts{}
 	}
-	for _, u := range t.usage {
+	for _, u := range usage {
 		if counts(q, &u) {
 			name := nameOf(q.Group, &u)
 			sums[name] = plus(sums[name], u.UsageCounts)
 		}
 	}
-	answer := &manage.UsageSums{From: q.From, To: q.To, Pending: t.pending, Current: t.pending >= 0}
+	answer := &manage.UsageSums{From: q.From, To: q.To, Pending: pending, Current: pending >= 0}
 	for sum, n := range sums {
 		sum.UsageCounts = n
 		answer.Rows = append(answer.Rows, sum)
