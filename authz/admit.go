@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -170,7 +169,7 @@ func (c *check) limits(d []limit.Demand, a *Admission) []limit.Demand {
 	plan := c.workspace.Plan
 	var of [limit.Scopes]key.Limits
 	if a.Key != "" { // else nobody presented one, see observe
-		of[limit.Key] = own(c.record.Limits, plan.PerKey)
+		of[limit.Key] = c.record.Bound(plan.PerKey)
 	}
 	if a.User != "" {
 		of[limit.User] = plan.PerUser
@@ -189,16 +188,6 @@ func (c *check) limits(d []limit.Demand, a *Admission) []limit.Demand {
 		d[i].Requests, d[i].Tokens, d[i].Concurrent = l.RequestsPerMinute, l.TokensPerMinute, l.ConcurrentRequests
 	}
 	return d
-}
-
-// own is what binds one key: its own limit of a kind where it has one (whoever
-// sets it above the plan's may do so), else the plan's.
-func own(own, plan key.Limits) key.Limits {
-	return key.Limits{
-		RequestsPerMinute:  cmp.Or(own.RequestsPerMinute, plan.RequestsPerMinute),
-		TokensPerMinute:    cmp.Or(own.TokensPerMinute, plan.TokensPerMinute),
-		ConcurrentRequests: cmp.Or(own.ConcurrentRequests, plan.ConcurrentRequests),
-	}
 }
 
 // reservation is how many tokens a request may use: the prompt's estimate and,

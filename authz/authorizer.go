@@ -152,6 +152,9 @@ func (c *check) findKey(ctx context.Context) bool {
 		return c.present(c.question.Record, someSecret(c.question.Record, c.now))
 	}
 	secret, why, detail := dialect.Credential(c.req)
+	if why == reason.None {
+		why, detail = dialect.CheckSecret(c.req.Path, secret)
+	}
 	if c.why.Detail = detail; why != reason.None {
 		return c.refuse(why)
 	}
@@ -283,5 +286,6 @@ func (c *check) findModel() bool {
 	case !c.opens(c.model.ID):
 		return c.refuse(reason.ModelDenied)
 	}
+	c.why.Param = "" // nothing is wrong with it
 	return true
 }

@@ -103,7 +103,8 @@ func newAuthorizer(t testing.TB) (*Authorizer, *ledger) {
 	keys.add("expired", key.Record{ExpiresAt: &expired})
 	keys.add("account", key.Record{Actions: []key.Action{key.Manage}})
 	keys.add("one-model", key.Record{Models: []string{"small/*"}})
-	keys.add("raised", key.Record{Limits: key.Limits{RequestsPerMinute: 50}})
+	keys.add("raised", key.Record{Limits: key.Limits{RequestsPerMinute: 50}, Raised: key.Limits{RequestsPerMinute: 50}})
+	keys.add("own", key.Record{Limits: key.Limits{RequestsPerMinute: 50}})
 	l := newLedger(t)
 	n := 0
 	return &Authorizer{
@@ -128,6 +129,8 @@ func chat(model string) string {
 func TestReasons(t *testing.T) {
 	a, l := newAuthorizer(t)
 	long := chat("meta-llama/Llama") + strings.Repeat(" ", 2000)
+	repeated := post("good", chat("meta-llama/Llama"))
+	repeated.Path += "?session=good"
 	for _, c := range []struct {
 		name string
 		req  *dialect.Request
@@ -137,6 +140,7 @@ func TestReasons(t *testing.T) {
 		{"no key", post("", chat("meta-llama/Llama")), reason.KeyMissing},
 		{"no key comes before no model", post("", `{}`), reason.KeyMissing},
 		{"two keys", post("good", chat("meta-llama/Llama"), dialect.Header{Name: "x-api-key", Value: "good2"}), reason.KeyAmbiguous},
+		{"the key in the query, too", repeated, reason.KeyAmbiguous},
 		{"unknown key", post("stranger", chat("meta-llama/Llama")), reason.KeyInvalid},
 		{"wrong checksum", post("tg_aaaaaaaa_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", chat("meta-llama/Llama")), reason.KeyInvalid},
 		{"revoked key", post("revoked", chat("meta-llama/Llama")), reason.KeyInvalid},
@@ -167,6 +171,9 @@ func TestReasons(t *testing.T) {
 			}
 			if d.Admission != nil || d.Response == nil || d.Response.Status != c.want.Status() {
 				t.Errorf("decision %+v", d)
+			}
+			if at := strings.HasPrefix(c.want.String(), "model_"); c.want != reason.BodyInvalid && at != strings.Contains(string(d.Response.Body), `"param":"model"`) {
+				t.Errorf("the model is at fault: %t, and the body says %s", at, d.Response.Body)
 			}
 			for _, secret := range []string{"good", "good2", "revoked", "stranger", brokenSecret} {
 				if strings.Contains(string(d.Response.Body), `"`+secret) {
@@ -339,7 +346,13 @@ func TestLimitsOfAKey(t *testing.T) {
 			t.Errorf("%s is missing in %s", want, got)
 		}
 	}
-	// A limit that the key has of its own stands in for the plan's.
+	// A higher one of its own doesn't help a key.
+	for i := range 6 {
+		if a.Check(t.Context(), start, post("own", chat("meta-llama/Llama")), &d); (d.Admission != nil) != (i < 5) {
+			t.Fatalf("request %d of a key that sets itself 50: %v", i, d.Reason)
+		}
+	}
+	// Unless the operator raised it.
 	for i := range 6 {
 		if a.Check(t.Context(), start, post("raised", chat("meta-llama/Llama")), &d); d.Admission == nil {
 			t.Fatalf("request %d of a key that may 50: %s", i, d.Response.Body)

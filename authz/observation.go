@@ -25,6 +25,7 @@ const (
 	seenComplete
 	seenUntold
 	seenUnwatched
+	seenPartly // a replica of the release before passes over it, and estimates
 )
 
 // AppendBinary appends the observation's written form. It never fails.
@@ -38,7 +39,7 @@ func (o *Observation) AppendBinary(b []byte) []byte {
 		b = appendString(b, s)
 	}
 	flags := seenFlag(o.Reported, seenReported) | seenFlag(o.Complete, seenComplete) |
-		seenFlag(o.Untold, seenUntold) | seenFlag(o.Unwatched, seenUnwatched)
+		seenFlag(o.Untold, seenUntold) | seenFlag(o.Unwatched, seenUnwatched) | seenFlag(o.Partly, seenPartly)
 	t := &o.Tokens
 	for _, n := range [...]int64{
 		flags, int64(o.Status), int64(o.Duration), int64(o.FirstByte),
@@ -73,7 +74,7 @@ func ParseObservation(data []byte) (Observation, error) {
 	}
 	flags := r.int()
 	o.Reported, o.Complete = flags&seenReported != 0, flags&seenComplete != 0
-	o.Untold, o.Unwatched = flags&seenUntold != 0, flags&seenUnwatched != 0
+	o.Untold, o.Unwatched, o.Partly = flags&seenUntold != 0, flags&seenUnwatched != 0, flags&seenPartly != 0
 	o.Status = int(r.int())
 	o.Duration, o.FirstByte = time.Duration(r.int()), time.Duration(r.int())
 	t := &o.Tokens

@@ -18,7 +18,7 @@ func TestObservationComesBackAsItWas(t *testing.T) {
 		o := Observation{
 			Status: rapid.Int().Draw(t, "status"), Flags: text.Draw(t, "flags"), Details: text.Draw(t, "details"),
 			Duration: time.Duration(number.Draw(t, "duration")), FirstByte: time.Duration(number.Draw(t, "first")), Upstream: text.Draw(t, "upstream"),
-			Reported: yes.Draw(t, "reported"),
+			Reported: yes.Draw(t, "reported"), Partly: yes.Draw(t, "partly"),
 			Tokens: Tokens{
 				Input: number.Draw(t, "in"), CacheRead: number.Draw(t, "read"), CacheCreation: number.Draw(t, "created"),
 				Output: number.Draw(t, "out"), Reasoning: number.Draw(t, "reasoning"),
@@ -47,11 +47,13 @@ func TestFrozenObservations(t *testing.T) {
 	for _, c := range []struct {
 		version string
 		told    []Label
+		partly  bool
 	}{
-		{"v1", nil},
-		{"v2", []Label{{"base_resp.status_code", "0"}, {"task_id", "106916112212032"}, {"title", ""}}},
+		{version: "v1"},
+		{version: "v2", told: []Label{{"base_resp.status_code", "0"}, {"task_id", "106916112212032"}, {"title", ""}}},
+		{version: "v1.partly", partly: true}, // one flag more, which who doesn't know it passes over
 	} {
-		want.Told = c.told
+		want.Told, want.Partly, want.Reported = c.told, c.partly, !c.partly
 		text, err := os.ReadFile("testdata/observation." + c.version + ".hex")
 		if err != nil {
 			t.Fatal(err)

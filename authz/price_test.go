@@ -187,7 +187,7 @@ func TestUnits(t *testing.T) {
 			{Name: "character", From: dialect.InAnswer, Member: "characters"},
 			{Name: "video", From: dialect.InAnswer, Member: "length", Per: 1000},
 		},
-		Creates: &dialect.Object{Kind: "task", Member: "task_id"},
+		Creates: &dialect.Object{Kind: "task", Member: "task_id", Else: "data.id"},
 	}
 	told := []Label{{"ok", "0"}, {"characters", "1234"}, {"length", "1500.4"}, {"task_id", "t-1"}}
 	for _, c := range []struct {
@@ -198,6 +198,8 @@ func TestUnits(t *testing.T) {
 		object string
 	}{
 		{"an answer", Observation{Status: 200, Told: told, Duration: 2*time.Second + 1, Complete: true}, "[{request 1000} {image 3000} {second 2001} {character 1234000} {video 1500}]", "11217.51991", "t-1"},
+		{"an id elsewhere", Observation{Status: 200, Complete: true, Told: []Label{{"data.id", "t-3"}}}, "[{request 1000} {image 3000} {character 4000000}]", "36109.9999", "t-3"},
+		{"an id that is not the object's", Observation{Status: 200, Complete: true, Told: []Label{{"data.id", "t-3"}, {"task_id", "t-4"}}}, "[{request 1000} {image 3000} {character 4000000}]", "36109.9999", "t-4"},
 		{"a hang-up before it", Observation{Flags: "DC", Duration: time.Second}, "[{request 1000} {image 3000} {second 1000} {character 4000000}]", "36110.0099", ""},
 		{"an error by its status", Observation{Status: 429, Complete: true, Duration: time.Second}, "[]", "0", ""},
 		{"an error by its own word", Observation{Status: 200, Told: []Label{{"ok", "1002"}, {"characters", "5"}, {"task_id", "t-2"}}}, "[{character 5000}]", "45", ""},

@@ -46,14 +46,19 @@ func (c *check) findRoute() bool {
 	return c.why.Reason == reason.None
 }
 
-// spoken is the dialect in whose way an unknown path is refused; nil: none.
-func (c *check) spoken(path, host string) *dialect.Dialect {
+// spoken is the dialect in whose way an unknown path is refused: of the routes that
+// serve the host most exactly and have others like it, the one for which most speaks.
+// nil: none.
+func (c *check) spoken(path, host string) (d *dialect.Dialect) {
+	serves, claims := 0, 0
 	for i := range c.tables.Routes {
-		if route := &c.tables.Routes[i]; route.Dialect.Has(path) && route.Serves(host) > 0 {
-			return route.Dialect
+		route := &c.tables.Routes[i]
+		rank, claim := route.Serves(host), route.Dialect.Claims(path, c.req.Headers)
+		if rank > 0 && claim > 0 && (rank > serves || rank == serves && claim > claims) {
+			serves, claims, d = rank, claim, route.Dialect
 		}
 	}
-	return nil
+	return d
 }
 
 // managedElsewhere is for whoever runs a proxy that is not configured for Tollgate:

@@ -53,6 +53,17 @@ func TestHosts(t *testing.T) {
 		{"azure.example.com", "GET", "/openai/nothing", nil, "azure", -1},
 		{"minds.example.com", "GET", "/api/v1/nothing", nil, "minds", -1},
 		{"any", "GET", "/api/v1/nothing", nil, "", -1},
+		// What nobody has is refused as by the one that has its like.
+		{"any", "GET", "/v1/messages/batches", []dialect.Header{version}, "anthropic", -1},
+		{"any", "GET", "/v1/messages/batches", nil, "anthropic", -1},
+		{"any", "GET", "/v1/files", []dialect.Header{version}, "anthropic", -1},
+		{"any", "GET", "/v1/files", nil, "", -1},
+		{"any", "DELETE", "/v1/models/plain", nil, "openai", -1},
+		{"any", "DELETE", "/v1/models/plain", []dialect.Header{version}, "anthropic", -1},
+		{"any", "GET", "/v1/responses/resp_1", nil, "openai", -1},
+		{"api.example.com", "GET", "/v1/messages", nil, "anthropic", -1},
+		{"x.example.com", "GET", "/v1/models/a/b:cancel", []dialect.Header{version}, "openai", 3},
+		{"x.example.com", "POST", "/v1/models/a", []dialect.Header{version}, "openai", -1},
 	} {
 		req := &dialect.Request{Method: c.method, Path: c.path, Host: c.host, Headers: append([]dialect.Header{{Name: "authorization", Value: "Bearer good"}}, c.headers...)}
 		var d Decision
@@ -135,6 +146,10 @@ func TestStatedElsewhere(t *testing.T) {
 		if u := Measure(a, o, new(Estimator)); u.Tokens != c.want || u.Measurement != c.how {
 			t.Errorf("%v: %+v %s", c.told, u.Tokens, u.Measurement)
 		}
+	}
+	cut := Observation{Status: 200, Flags: "DC", Events: 3, Upstream: "u", Told: []Label{{in, "7"}}}
+	if u := Measure(a, cut, new(Estimator)); u.Tokens != (Tokens{Input: 7, Output: 3}) || u.Measurement != Estimated || u.Outcome != ClientClosed {
+		t.Errorf("hung up when only what went in was told: %+v", u)
 	}
 	o := Observation{Status: 200, Complete: true, Upstream: "u", Reported: true, Tokens: Tokens{Input: 1}, Told: []Label{{in, "7"}}}
 	if u := Measure(a, o, new(Estimator)); u.Tokens != (Tokens{Input: 1}) {

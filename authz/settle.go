@@ -27,8 +27,9 @@ type Ledger interface {
 	// settled, in u.Superseded.
 	Close(u *Usage) (bool, error)
 	// Adjust writes down, durably, what became of an admission that was closed
-	// as Unknown; u.Before is what that was charged. It is called once for an
-	// admission, and again only after an error.
+	// as Unknown; u.Before is what that was charged. Of what a replica has held
+	// (SettleHeld) it is not known that it was: nothing may come of one that was
+	// settled. An error means that it is not written down; try again.
 	Adjust(u *Usage) error
 }
 
@@ -61,6 +62,18 @@ var ErrRetry = errors.New("the settlement can't be written down now")
 // admission that was settled already, are dropped and counted: bringing them
 // again would not help. The only error is ErrRetry.
 func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Observation) error {
+	return s.settle(now, token, o, false)
+}
+
+// SettleHeld is Settle of what another replica was told, and has held until this one
+// could take it: by then this one may have closed the admission as Unknown, ended,
+// and forgotten it. So an admission that is not remembered is for the ledger to find
+// out about.
+func (s *Settler) SettleHeld(now time.Time, token string, o Observation) error {
+	return s.settle(now, token, o, true)
+}
+
+func (s *Settler) settle(now time.Time, token string, o Observation, held bool) error {
 	a, err := s.Sealer.Open(token)
 	if err != nil {
 		s.drop("token")
@@ -75,7 +88,7 @@ func (s *Settler) Settle(_ context.Context, now time.Time, token string, o Obser
 	case err != nil:
 		return err
 	case !first:
-		return s.adjust(u)
+		return s.adjust(u, held)
 	case u.Measurement == Reported && u.Outcome == Completed:
 		s.Estimator.Learn(a.Model, a.PromptBytes, u.Tokens, o.Events)
 		if !a.Capped {
@@ -162,18 +175,21 @@ func (s *Settler) close(now time.Time, u *Usage) (bool, error) {
 	return first, nil
 }
 
-// adjust takes the settlement of an admission that is closed already.
-func (s *Settler) adjust(u *Usage) error {
+// adjust takes the settlement of an admission that is closed already. One that was
+// held is written down also where it is not known that it was closed as Unknown.
+func (s *Settler) adjust(u *Usage, held bool) error {
 	s.abandoned.mu.Lock()
 	defer s.abandoned.mu.Unlock()
-	before, ok := s.abandoned.remove(u.Admission.ID)
-	if !ok {
+	before, known := s.abandoned.remove(u.Admission.ID)
+	if !known && !held {
 		s.drop("closed")
 		return nil
 	}
 	u.Before = before
 	if err := s.Ledger.Adjust(u); err != nil {
-		s.abandoned.add(u.Admission.ID, before)
+		if known {
+			s.abandoned.add(u.Admission.ID, before)
+		}
 		return fmt.Errorf("%w: %w", ErrRetry, err)
 	}
 	return nil
@@ -244,21 +260,31 @@ func measure(a *Admission, path *dialect.Path, o *Observation, e *Estimator) *Us
 	default:
 		// An answer, whole or cut off, or a request that was cut off before the
 		// answer: the upstream had the prompt.
-		u.Measurement = Estimated
-		u.Tokens.Input = a.InputEstimate
-		if o.Status >= 400 || path != nil && path.Free {
-			break // the body was the proxy's own, or has no tokens
-		}
-		u.Tokens.Output = e.Streamed(a.Model, o.Events)
-		if o.Events == 0 && a.OutputEstimate > 0 {
-			// A whole answer in one piece, cut off or without usage: its text
-			// can't have had more tokens than were reserved for it.
-			u.Tokens.Output = min(int64(float64(o.Bytes)*firstTokensPerByte), a.OutputEstimate)
-		}
+		u.Measurement, u.Tokens = Estimated, passed(a, path, o, e)
 	}
 	u.Tokens.bound()
 	u.read(path, o)
 	return u
+}
+
+// passed estimates the tokens of what passed. What the upstream stated of them is
+// taken from it.
+func passed(a *Admission, path *dialect.Path, o *Observation, e *Estimator) Tokens {
+	t := Tokens{Input: a.InputEstimate}
+	switch {
+	case o.Status >= 400 || path != nil && path.Free: // the body was the proxy's own, or has no tokens
+	case o.Events == 0 && a.OutputEstimate > 0:
+		// A whole answer in one piece, cut off or without usage: its text
+		// can't have had more tokens than were reserved for it.
+		t.Output = min(int64(float64(o.Bytes)*firstTokensPerByte), a.OutputEstimate)
+	default:
+		t.Output = e.Streamed(a.Model, o.Events)
+	}
+	if o.Partly {
+		t.Input, t.CacheRead, t.CacheCreation = o.Tokens.Input, o.Tokens.CacheRead, o.Tokens.CacheCreation
+		t.Output, t.Reasoning = max(t.Output, o.Tokens.Output), o.Tokens.Reasoning
+	}
+	return t
 }
 
 // What Envoy's response code details say of streams that it ended by itself: at

@@ -6,7 +6,8 @@ import (
 )
 
 // state takes in the tokens that an answer told in members of its path's own, where
-// it stated none in the common way.
+// it stated none in the common way. An answer that broke off may have told what went in
+// and not yet what came out.
 func (o *Observation) state(p *dialect.Path) {
 	if o.Reported || p == nil || p.Stated == nil {
 		return
@@ -14,7 +15,9 @@ func (o *Observation) state(p *dialect.Path) {
 	input, hasInput := o.count(p.Stated.Input)
 	output, hasOutput := o.count(p.Stated.Output)
 	if hasInput || hasOutput {
-		o.Reported, o.Tokens = true, Tokens{Input: input, Output: output}
+		o.Tokens = Tokens{Input: input, Output: output}
+		o.Reported = hasOutput || o.Complete || len(p.Stated.Output) == 0
+		o.Partly = !o.Reported
 	}
 }
 

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -36,7 +37,7 @@ func (u *Usage) read(p *dialect.Path, o *Observation) {
 		return
 	}
 	if p.Creates != nil && u.Succeeded() {
-		u.Object = o.told(p.Creates.Member)
+		u.Object = cmp.Or(o.told(p.Creates.Member), o.told(p.Creates.Else))
 	}
 	var sure, guessed []Quantity
 	switch {
@@ -45,6 +46,9 @@ func (u *Usage) read(p *dialect.Path, o *Observation) {
 		sure = stated(p, o)
 	default:
 		sure, guessed = u.Admission.quantities(p, o)
+		if p.Free && u.Outcome == Completed && o.Complete && o.tellsUnits(p) {
+			u.Measurement = Reported // without tokens there was nothing to estimate
+		}
 	}
 	u.Units = slices.Concat(sure, guessed)
 	u.price(sure, guessed, u.failed(o))
@@ -113,6 +117,17 @@ func stated(p *dialect.Path, o *Observation) (units []Quantity) {
 		}
 	}
 	return units
+}
+
+// tellsUnits says that the answer states all units that only it can tell.
+func (o *Observation) tellsUnits(p *dialect.Path) bool {
+	return !slices.ContainsFunc(p.Units, func(u dialect.Unit) bool {
+		if u.From != dialect.InAnswer {
+			return false
+		}
+		_, told := o.quantity(&u)
+		return !told
+	})
 }
 
 // maxQuantity bounds what is believed of a number of units: above it lies no

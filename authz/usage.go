@@ -38,11 +38,20 @@ type Tokens struct {
 // requests that were told to have used that much add up to an int64.
 const maxTokens = 1 << 42
 
-// bound cuts what an upstream, or a caller's own maximum, says to maxTokens.
+// bound cuts what an upstream, or a caller's own maximum, says to maxTokens, and parts
+// that are more than what they are parts of: what is charged is told, and sums of
+// events don't have more cached tokens than tokens.
 func (t *Tokens) bound() {
-	for _, n := range [...]*int64{&t.Input, &t.CacheRead, &t.CacheCreation, &t.Output, &t.Reasoning} {
-		*n = min(*n, maxTokens)
+	whole := func(n *int64) int64 {
+		*n = min(max(*n, 0), maxTokens)
+		return *n
 	}
+	part := func(n *int64, left int64) int64 {
+		*n = min(max(*n, 0), left)
+		return left - *n
+	}
+	part(&t.CacheCreation, part(&t.CacheRead, whole(&t.Input)))
+	part(&t.Reasoning, whole(&t.Output))
 }
 
 // Quantity is how much of a unit was used.
@@ -62,7 +71,10 @@ type Observation struct {
 	Upstream  string        // host that was tried, "" if none
 	// Reported says that the upstream stated Tokens (zero is a statement too).
 	Reported bool
-	Tokens   Tokens
+	// Partly says that it stated Tokens when the answer began, or so far, and that it
+	// was not over: what went in is as stated, what came out at least that much.
+	Partly bool
+	Tokens Tokens
 	// Events and Bytes are what passed of the answer's body; Complete says that
 	// its end was seen.
 	Events, Bytes int64

@@ -41,7 +41,9 @@ type Options struct {
 	Headers []string
 	// CheckTimeout bounds the Check of a request of at most SmallBody bytes,
 	// LargeCheckTimeout that of a larger one, which takes longer to carry and
-	// read. 0: 1 s and 5 s. After it the client gets a 503.
+	// read. 0: 3 s and 5 s. After it the client gets a 503. A Check takes less than a
+	// millisecond; this is for moments in which Envoy or Tollgate gets no processor,
+	// such as when hundreds of callers connect at once.
 	CheckTimeout, LargeCheckTimeout time.Duration
 	// RevocationBound is how long a replica that is cut off goes on with the keys it
 	// knows. Both Check timeouts must be below it: what was decided before a
@@ -85,6 +87,8 @@ type Managed struct {
 	Path  string   // whole; the last segment may be {id}, which stands for any one
 	Hosts []string // as Route.Hosts
 	CORS  *CORS    // as Route.CORS
+	// Dialect is as Route.Dialect.
+	Dialect string
 }
 
 // Cluster is one model's upstreams, or a route's.
@@ -123,6 +127,8 @@ type Route struct {
 	// Header is one that a request must have. "": none. A route that asks for one is
 	// tried before one that doesn't.
 	Header string
+	// Dialect names the dialect in which Envoy's own errors are written. "": OpenAI's.
+	Dialect string
 	// CORS, if not nil, lets pages of other origins call from browsers; their
 	// preflights are answered without a Check.
 	CORS *CORS
@@ -140,7 +146,7 @@ type Route struct {
 
 // Defaults of Options and Route.
 const (
-	DefaultCheckTimeout      = time.Second
+	DefaultCheckTimeout      = 3 * time.Second
 	DefaultLargeCheckTimeout = 5 * time.Second
 	DefaultRevocationBound   = 15 * time.Second
 	DefaultSettleTimeout     = time.Minute
@@ -183,11 +189,11 @@ func Build(o Options, s Spec) (*Resources, error) {
 	}
 	routes := buildRoutes(o, s)
 	return &Resources{
-		Listener: buildListener(o, routes),
+		Listener: buildListener(o, routes, s.dialects()),
 		Routes:   routes,
 		Clusters: static.clusters,
 		Secrets:  static.secrets,
-		live:     live{buildListener(o, nil), streamed},
+		live:     live{buildListener(o, nil, otherDialects()), streamed},
 	}, nil
 }
 
@@ -312,7 +318,7 @@ func (r Route) check() error {
 	case r.MaxBody > math.MaxInt32 || r.MaxMultipart > math.MaxInt32:
 		return errors.New("a body may have 2 GiB at most")
 	}
-	return errors.Join(checkHosts(r.Hosts), r.CORS.check())
+	return errors.Join(checkHosts(r.Hosts), r.CORS.check(), checkDialect(r.Dialect))
 }
 
 // cleanPath reports whether p is an absolute path of plain segments: what can

@@ -13,6 +13,7 @@ import (
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	headermetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -25,6 +26,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"tollgate/authz/dialect"
 )
 
 // The two instances of ext_authz. What the second one's server says in dynamic
@@ -67,8 +70,9 @@ var tapLua string
 var editLua string
 
 // buildListener makes the gateway with its routes inside, or, where routes is nil,
-// with the name under which Tollgate's configuration stream has them.
-func buildListener(o Options, routes *routev3.RouteConfiguration) *listenerv3.Listener {
+// with the name under which Tollgate's configuration stream has them. Of other
+// dialects than OpenAI's, routes have those that are named.
+func buildListener(o Options, routes *routev3.RouteConfiguration, dialects []*dialect.Dialect) *listenerv3.Listener {
 	addr, _ := listenAddr(o.Listen) // checked by Options.check
 	return &listenerv3.Listener{
 		Name:    "gateway",
@@ -79,12 +83,12 @@ func buildListener(o Options, routes *routev3.RouteConfiguration) *listenerv3.Li
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionBuffer),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(connectionManager(o, routes))},
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(connectionManager(o, routes, dialects))},
 		}}}},
 	}
 }
 
-func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.HttpConnectionManager {
+func connectionManager(o Options, routes *routev3.RouteConfiguration, dialects []*dialect.Dialect) *hcmv3.HttpConnectionManager {
 	m := &hcmv3.HttpConnectionManager{
 		StatPrefix: "gateway",
 
@@ -119,10 +123,11 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 		RequestHeadersTimeout: durationpb.New(10 * time.Second),
 		RequestTimeout:        durationpb.New(o.RequestTimeout),
 		StreamIdleTimeout:     durationpb.New(o.IdleTimeout),
-		LocalReplyConfig:      localReplies(),
+		LocalReplyConfig:      localReplies(dialects),
 		AccessLog:             []*accesslogv3.AccessLog{lostRequests(o)},
 
 		HttpFilters: []*hcmv3.HttpFilter{
+			httpFilter(dialectFilterName, &headermetadatav3.Config{}),
 			httpFilter(corsFilter, &corsv3.Cors{}),
 			luaFilter(tapFilter, tapLua),
 			httpFilter(precheckFilter, precheck(o)),
@@ -145,12 +150,14 @@ func connectionManager(o Options, routes *routev3.RouteConfiguration) *hcmv3.Htt
 // Envoy takes orders goes, for a client on a private network would count as a
 // friend; and every one that only Tollgate may set.
 func earlyMutations() []*mutationv3.HeaderMutation {
-	mutations := make([]*mutationv3.HeaderMutation, 0, 3+len(overrides))
+	mutations := make([]*mutationv3.HeaderMutation, 0, 4+len(overrides))
 	mutations = append(mutations,
 		removePrefix(ownHeaders),
 		removePrefix("x-envoy-"),
-		// Envoy puts its own id into x-request-id, and Tollgate the admission's.
+		// Envoy then makes an id of its own, by which requests are told apart. Of a
+		// client with a private address it would keep the client's.
 		setHeader(clientRequestIDHeader, "%REQ(X-REQUEST-ID)%", corev3.HeaderValueOption_ADD_IF_ABSENT),
+		removeHeader(requestIDHeader),
 	)
 	for _, name := range overrides {
 		mutations = append(mutations, removeHeader(name))
@@ -237,8 +244,9 @@ func lostRequests(o Options) *accesslogv3.AccessLog {
 			Matcher: &matcherv3.MetadataMatcher{
 				Filter: checkFilter,
 				Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: path}}},
-				Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
-				Invert: true,
+				// What is there is not null. Envoy's filter looks at this value alone: it
+				// takes no notice of the matcher's invert.
+				Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_NullMatch_{NullMatch: &matcherv3.ValueMatcher_NullMatch{}}},
 			},
 			MatchIfKeyNotFound: wrapperspb.Bool(true),
 		}}}

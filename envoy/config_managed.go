@@ -48,7 +48,7 @@ func (m Managed) check() error {
 	if p := strings.TrimSuffix(m.Path, managedID); !cleanPath(p) || strings.ContainsAny(p, "{}") {
 		return fmt.Errorf("managed path %q: write it as /a/b or /a/b%s", m.Path, managedID)
 	}
-	if err := errors.Join(checkHosts(m.Hosts), m.CORS.check()); err != nil {
+	if err := errors.Join(checkHosts(m.Hosts), m.CORS.check(), checkDialect(m.Dialect)); err != nil {
 		return fmt.Errorf("managed path %q: %w", m.Path, err)
 	}
 	return nil
@@ -65,6 +65,7 @@ func managedRoute(managed Managed) *routev3.Route {
 	noLua := pack(&luav3.LuaPerRoute{Override: &luav3.LuaPerRoute_Disabled{Disabled: true}})
 	filters := map[string]*anypb.Any{precheckFilter: off, checkFilter: off, tapFilter: noLua, editFilter: noLua}
 	managed.CORS.allow(filters)
+	note(managed.Dialect, filters)
 	return &routev3.Route{
 		Name:  "managed " + managed.Path,
 		Match: m,

@@ -36,6 +36,7 @@ func checkedRoutes(o Options, s Route) []*routev3.Route {
 	for _, v := range ways {
 		filters := maps.Clone(v.filters)
 		s.CORS.allow(filters)
+		note(s.Dialect, filters)
 		headers := v.headers
 		if s.Header != "" {
 			headers = append(slices.Clip(headers), &routev3.HeaderMatcher{Name: s.Header, HeaderMatchSpecifier: present(true)})

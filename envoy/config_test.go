@@ -54,6 +54,8 @@ func TestBuildRefuses(t *testing.T) {
 		`header "X-A"`:                     func(_ *Options, s *Spec) { s.Routes[0].Header = "X-A" },
 		`CORS: it needs`:                   func(_ *Options, s *Spec) { s.Routes[0].CORS = &CORS{Origins: []string{"https://a"}} },
 		`"/a": host "*"`:                   func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/a", Hosts: []string{"*"}}} },
+		`there is no dialect "x"`:          func(_ *Options, s *Spec) { s.Routes[0].Dialect = "x" },
+		`"/a": there is no dialect "y"`:    func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/a", Dialect: "y"}} },
 		`managed path "/a/"`:               func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/a/"}} },
 		`managed path "/{id}"`:             func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/{id}"}} },
 		`managed path "/{id}/a"`:           func(_ *Options, s *Spec) { s.Managed = []Managed{{Path: "/{id}/a"}} },
@@ -111,15 +113,18 @@ func TestStaticBootstrapIsStable(t *testing.T) {
 	}
 }
 
-// A reply's body is a format string for Envoy, and JSON for its readers.
+// A reply's body is a format string for Envoy, which holds the request's id at most, and
+// JSON for its readers, whatever the dialect.
 func TestReplies(t *testing.T) {
-	bodies := []string{unmanagedBody, badRequest.body(), serverError.body()}
-	for _, r := range replies {
-		bodies = append(bodies, r.body())
+	all := localReplies(otherDialects()).GetMappers()[1:]
+	if want := len(replies()) * (len(otherDialects()) + 1); len(all) != want {
+		t.Fatalf("%d mappers for %d replies", len(all), want)
 	}
-	for _, body := range bodies {
+	for _, m := range all {
+		format := m.GetBodyFormatOverride().GetTextFormatSource().GetInlineString()
+		body := strings.Replace(format, requestIDFormat, "id", 1)
 		if strings.Contains(body, "%") || !json.Valid([]byte(body)) {
-			t.Errorf("%s", body)
+			t.Errorf("%s", format)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package envoy
 import (
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -54,10 +55,18 @@ func (s *lostServer) read(stream alsv3.AccessLogService_StreamAccessLogsServer) 
 			return err
 		}
 		for _, e := range m.GetHttpLogs().GetLogEntry() {
-			if id := e.GetRequest().GetRequestId(); id != "" {
+			if id := e.GetRequest().GetRequestId(); id != "" && !answered(e) {
 				s.stats.LostRequests.Add(1)
 				time.AfterFunc(lostGrace, func() { s.reclaimer.Reclaim(time.Now(), id) })
 			}
 		}
 	}
+}
+
+// answered reports whether Envoy had our answer to a request's Check: then it has a
+// token to settle with, or what we refused with. The access log's filter is to leave
+// these out; to close what is under way as never sent would lose its usage.
+func answered(e *accesslogv3.HTTPAccessLogEntry) bool {
+	check := e.GetCommonProperties().GetMetadata().GetFilterMetadata()[checkFilter].GetFields()
+	return check[metaToken] != nil || check[metaAnswered] != nil
 }

@@ -91,6 +91,10 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("the check was told %s: %q", h.Name, h.Value)
 		}
 	}
+	// Requests are told apart by it: a client that could choose it could pass one off as another.
+	if id := headerOf(&checked, "x-request-id"); len(id) != len("8c9f1a52-3f6f-4f0e-9a39-0d5b0c3d2e11") {
+		t.Errorf("the check was told the x-request-id %q", id)
+	}
 	if checked.HeadersOnly || string(checked.Body) != "{}" {
 		t.Errorf("checked %+v", checked)
 	}

@@ -106,7 +106,7 @@ func readSettlement(in *rlsv3.RateLimitRequest) (token string, seen authz.Observ
 			asked = asked || e.GetKey() == "complete"
 		}
 		if token != "" && len(token) <= maxToken {
-			if !seen.Reported {
+			if !seen.Reported && !seen.Partly {
 				seen.Tokens = authz.Tokens{}
 			}
 			if asked && seen.Flags != "" {
@@ -148,7 +148,7 @@ func readEntry(key, value string, token *string, seen *authz.Observation) {
 	case "complete":
 		seen.Complete = value == "1"
 	case "reported":
-		seen.Reported = value == "1"
+		seen.Reported, seen.Partly = value == "1", value == "part"
 	case tapTold:
 		seen.Told = readTold(value)
 	}

@@ -14,7 +14,7 @@ type stream struct {
 	// «quotes», which are not sent.
 	body   string
 	want   authz.Tokens
-	none   bool // states no tokens
+	none   bool // states no tokens, or as want only what went in
 	events int64
 	// cut says that the body ends in the middle of what may be the usage chunk.
 	cut bool
@@ -131,6 +131,6 @@ var streams = []stream{
 		body: "event: message_start\n" + sse(`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_creation_input_tokens":20,"cache_read_input_tokens":30,"output_tokens":1}}}`) +
 			"event: message_delta\n" + sse(`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":10,"cache_creation_input_tokens":20,"cache_read_input_tokens":31,"output_tokens":40}}`) +
 			"event: message_stop\n" + sse(`{"type":"message_stop"}`)},
-	{name: "Anthropic breaks off", events: 1, none: true,
+	{name: "Anthropic breaks off", events: 1, none: true, want: authz.Tokens{Input: 10, Output: 1},
 		body: "event: message_start\n" + sse(`{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}`)},
 }

@@ -352,7 +352,10 @@ func TestTapHangUps(t *testing.T) {
 		{"before the usage", sse(hello, hello) + "data: {", authz.Observation{Events: 2}},
 		{"in a long answer that states its usage as it goes", sse(`{"choices":[{}],"usage":{"prompt_tokens":11,"completion_tokens":7}}`), authz.Observation{Events: 1, Reported: true, Tokens: usedTokens}},
 		{"after a usage of nothing", sse(`{"choices":[{}],"usage":{"prompt_tokens":0,"completion_tokens":0}}`, hello), authz.Observation{Events: 2}},
-		{"after Anthropic's first event", sse(`{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":1}}}`, hello), authz.Observation{Events: 2}},
+		{"after a usage that was none of the end", sse(used, hello), authz.Observation{Events: 1, Partly: true, Tokens: usedTokens}},
+		{"after Anthropic's first event", sse(`{"type":"message_start","message":{"usage":{"input_tokens":11,"cache_read_input_tokens":30,"cache_creation_input_tokens":5,"output_tokens":1}}}`, hello),
+			authz.Observation{Events: 2, Partly: true, Tokens: authz.Tokens{Input: 46, CacheRead: 30, CacheCreation: 5, Output: 1}}},
+		{"after an event of Anthropic's that states what went in as nothing", sse(`{"type":"message_start","message":{"usage":{"input_tokens":0,"output_tokens":1}}}`, hello), authz.Observation{Events: 2}},
 		{"after Anthropic's last event", sse(`{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":1}}}`, `{"usage":{"output_tokens":7}}`, `{"type":"message_stop"}`), authz.Observation{Events: 3, Reported: true, Tokens: usedTokens}},
 	}
 	g := newTap(t, func(w http.ResponseWriter, r *http.Request) {
@@ -377,7 +380,7 @@ func TestTapHangUps(t *testing.T) {
 		}
 		cancel()
 		o := g.settled.of(t, resp.Header.Get("x-request-id"))
-		if o.Events != c.want.Events || o.Reported != c.want.Reported || o.Tokens != c.want.Tokens || o.Complete || o.Flags != "DC" || o.Bytes != int64(len(c.sent)+6) {
+		if o.Events != c.want.Events || o.Reported != c.want.Reported || o.Partly != c.want.Partly || o.Tokens != c.want.Tokens || o.Complete || o.Flags != "DC" || o.Bytes != int64(len(c.sent)+6) {
 			t.Errorf("%s: %+v; want %+v", c.name, o, c.want)
 		}
 	}

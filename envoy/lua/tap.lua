@@ -5,7 +5,8 @@
 --             without chunks that have nothing but the usage
 --   bytes     of the body so far, as the upstream sent it
 --   complete  "1" once the end was seen
---   reported  "1" if the answer stated its token usage; then also
+--   reported  "1" if the answer stated its token usage, "part" if it stated what went
+--             in, and what came out only so far; then also
 --   in, out, cached, created, reasoning: tokens; in and out include the others
 --   told      what it stated of the members that the Check named in "watch", a list
 --             of dotted names with spaces between: "base_resp.status_code=0 task_id=1069",
@@ -24,8 +25,8 @@ local NAMESPACE = "tollgate"
 local MAX_USAGE = 8192
 -- The most that is held back of an event that arrives in pieces.
 local MAX_HELD = 8192
--- More digits than this are not a count of tokens.
-local MAX_DIGITS = 15
+-- More than this is not a count of tokens.
+local MAX_COUNT = 1e15
 -- The longest value of a watched member that is told, in bytes.
 local MAX_VALUE = 256
 -- The most text that is kept of one: with its escapes, or with white space around.
@@ -333,13 +334,15 @@ local function reader(holders, p)
   return r
 end
 
--- number finds a member's non-negative integer in the text of an object.
+-- number finds a member's count in the text of an object: a non-negative integer, in
+-- any of the ways in which JSON may have it. nil: it isn't there, or null; false: it is
+-- something else.
 local function number(text, name)
   local _, stop = text:find(name, 1, true)
-  if stop == nil then return nil end
-  local digits, after = text:match("^%s*:%s*(%d+)(.?)", stop + 1)
-  if digits == nil or #digits > MAX_DIGITS or after:find("[%.eE]") then return nil end
-  return tonumber(digits)
+  local word = stop and text:match("^%s*:%s*([^%s,}%]]*)", stop + 1)
+  if word == nil or word == "null" then return nil end
+  local n = (word:find("^%d+%.?%d*$") or word:find("^%d+%.?%d*[eE][+-]?%d+$")) and tonumber(word)
+  return n and n < MAX_COUNT and n == math.floor(n) and n or false
 end
 
 -- detail finds a member of one of the named objects in the text of an object.
@@ -348,14 +351,25 @@ local function detail(text, objects, name)
     local _, stop = text:find(object, 1, true)
     local inner = stop and text:match("^%s*:%s*(%b{})", stop + 1)
     local n = inner and number(inner, name)
-    if n then return n end
+    if n ~= nil then return n end
   end
 end
 
 local INPUTS = { '"prompt_tokens_details"', '"input_tokens_details"', '"input_token_details"' }
 local OUTPUTS = { '"completion_tokens_details"', '"output_tokens_details"', '"output_token_details"' }
 
--- statement reads a usage object of any of the APIs: what it states, by name.
+local COUNTS = {
+  prompt = '"prompt_tokens"',
+  input = '"input_tokens"',
+  completion = '"completion_tokens"',
+  output = '"output_tokens"',
+  total = '"total_tokens"',
+  read = '"cache_read_input_tokens"',
+  created = '"cache_creation_input_tokens"',
+}
+
+-- statement reads a usage object of any of the APIs: what it states, by name. nil: it
+-- has something that is no count in place of one, so that nothing in it is certain.
 local function statement(text)
   if text:find(':%s*"') then
     -- Strings that are no names go: they might look like one, and their braces
@@ -371,20 +385,20 @@ local function statement(text)
     cached = detail(text, INPUTS, '"cached_tokens"')
     reasoning = detail(text, OUTPUTS, '"reasoning_tokens"')
   end
-  return {
-    prompt = number(flat, '"prompt_tokens"'),
-    input = number(flat, '"input_tokens"'),
-    output = number(flat, '"completion_tokens"') or number(flat, '"output_tokens"'),
-    total = number(flat, '"total_tokens"'),
-    read = number(flat, '"cache_read_input_tokens"'),
-    created = number(flat, '"cache_creation_input_tokens"'),
-    cached = cached,
-    reasoning = reasoning,
-  }
+  local said = { cached = cached, reasoning = reasoning }
+  for member, name in pairs(COUNTS) do
+    said[member] = number(flat, name)
+  end
+  if said.completion ~= nil then said.output = said.completion end
+  for _, n in pairs(said) do
+    if not n then return nil end
+  end
+  return said
 end
 
 -- tokens are what the settlement tells of a statement; nil where that has none.
 local function tokens(s)
+  if s == nil then return nil end
   local input = s.prompt or s.input
   if input == nil and s.output == nil then input = s.total end
   if input == nil and s.output == nil then return nil end
@@ -451,6 +465,8 @@ local BOM = "\239\187\191"
 --   count   events so far, as told
 --   usage   the tokens that were stated last
 --   latest  no event came after the one that stated them
+--   part    the tokens of the newest statement that has some that went in, also of one
+--           that an answer begins with
 --   values  of the plan's members, as the last event has it that has them; news: they
 --           have changed
 local function events(strip, p)
@@ -498,13 +514,15 @@ local function events(strip, p)
     if not only and (d.begun or w ~= "" and not w:find("^%s*%[DONE%]%s*$")) then count() end
     if d.usage then
       local said = statement(d.usage)
-      if d.holder == "message" then
+      local begins = d.holder == "message"
+      if begins then
         start = said
-      else
+      elseif said then
         for k, n in pairs(start or {}) do said[k] = said[k] or n end
-        local t = tokens(said)
-        if t then s.usage, s.latest = t, true end
       end
+      local t = tokens(said)
+      if t and t["in"] > 0 then s.part = t end
+      if t and not begins then s.usage, s.latest = t, true end
     end
     if d.watcher and d.watcher.news and not d.broken then
       for name, v in pairs(d.watcher.values) do s.values[name] = v or nil end
@@ -608,9 +626,9 @@ function envoy_on_response(h)
     told[name] = value
     h:streamInfo():dynamicMetadata():set(NAMESPACE, name, value)
   end
-  local function report(usage)
-    put("reported", usage and "1" or told.reported and "0")
-    for name, n in pairs(usage or {}) do put(name, string.format("%.0f", n)) end
+  local function report(usage, part)
+    put("reported", usage and "1" or part and "part" or told.reported and "0")
+    for name, n in pairs(usage or part or {}) do put(name, string.format("%.0f", n)) end
   end
 
   local watched = plan_of(check.watch)
@@ -646,7 +664,7 @@ function envoy_on_response(h)
       local text = stream.feed(chunk:getBytes(0, n))
       if text then chunk:setBytes(text) end
       put("events", string.format("%d", stream.count))
-      report(stream.latest and stream.usage)
+      report(stream.latest and stream.usage, stream.part)
       if watched then tell(stream) end
     end
     put("bytes", string.format("%d", bytes))
@@ -659,7 +677,7 @@ function envoy_on_response(h)
       last:setBytes(last:getBytes(0, last:length()) .. rest)
     end
     put("events", string.format("%d", stream.count))
-    report(stream.usage)
+    report(stream.usage, stream.part)
     if watched then tell(stream) end
   elseif json and json.usage then
     report(tokens(statement(json.usage)))
