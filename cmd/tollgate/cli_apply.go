@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"net/url"
 	"os"
 	"strings"
@@ -40,7 +41,7 @@ func newApply() *cobra.Command {
 			}
 			applied, err := c.Apply(cmd.Context(), written, query)
 			if err != nil {
-				return err
+				return ofFile(file, err)
 			}
 			if p.json {
 				return p.raw(applied.Raw)
@@ -52,6 +53,21 @@ func newApply() *cobra.Command {
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would change, and change nothing")
 	cmd.Flags().BoolVar(&prune, "prune", false, "remove what the file doesn't have")
 	return s.flags(cmd)
+}
+
+// ofFile says of a file what the API says of its request's body.
+func ofFile(name string, err error) error {
+	e, ok := errors.AsType[*manage.Error](err)
+	if !ok {
+		return err
+	}
+	what, ok := strings.CutPrefix(e.Message, "The body ")
+	if !ok {
+		return err
+	}
+	told := *e
+	told.Message = name + " " + what
+	return &told
 }
 
 // readFile reads a file, or standard input for "-".

@@ -47,7 +47,7 @@ func newAudit() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&workspace, "workspace", "", "only what was done in this workspace")
-	f.StringVar(&since, "since", "24h", "a time (2030-01-31T12:00:00Z) or how long ago (90m, 24h, 7d)")
+	f.StringVar(&since, "since", "24h", "a time (2030-01-31T12:00:00Z), a day (2030-01-31, UTC), or how long ago (90m, 24h, 7d)")
 	f.StringVar(&until, "until", "", "the same; without it, now")
 	return s.flags(cmd)
 }

@@ -57,7 +57,7 @@ func newEventsList(s *server) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "24h", "a time (2030-01-31T12:00:00Z) or how long ago (90m, 24h, 7d)")
+	cmd.Flags().StringVar(&since, "since", "24h", "a time (2030-01-31T12:00:00Z), a day (2030-01-31, UTC), or how long ago (90m, 24h, 7d)")
 	return cmd
 }
 

@@ -44,16 +44,28 @@ func (k *keyCommand) completeIDs(cmd *cobra.Command, args []string, typed string
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	all, err := k.list(cmd, c)
+	// From where such ids begin on, one page: there may be very many.
+	query := url.Values{"limit": {"1000"}, "cursor": {from(typed)}}
+	if k.workspace != "" {
+		query.Set("workspace", k.workspace)
+	}
+	page, err := c.ListKeys(cmd.Context(), query)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	for _, one := range all.items {
+	for _, one := range page.Value {
 		if strings.HasPrefix(one.ID, typed) {
 			ids = append(ids, cobra.CompletionWithDesc(one.ID, plain(one.Prefix+" "+text(one.Name))))
 		}
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// from is the first id that can begin with what was typed. No key has it but where all
+// of an id is typed; what can't begin one is left to the server.
+func from(typed string) string {
+	const least = "00000000-0000-0000-0000-000000000000"
+	return typed + least[min(len(typed), len(least)):]
 }
 
 // owner are the flags that say whose a new key is.

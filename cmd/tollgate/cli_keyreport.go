@@ -96,7 +96,7 @@ func (r *importReport) print(p *printer) error {
 	} else {
 		rows := [][]string{{"LINE", "STATUS", "ID", "NAME", "MESSAGE"}}
 		for i, line := range r.Rows {
-			rows = append(rows, []string{strconv.Itoa(line.Line), line.Status, text(line.ID), text(r.rows[i].req.Name.To), text(line.Message)})
+			rows = append(rows, []string{strconv.Itoa(line.Line), line.Status, text(line.ID), text(r.rows[i].req.Name.To), atTerminal.Replace(text(line.Message))})
 		}
 		if err := p.table(rows...); err != nil {
 			return err

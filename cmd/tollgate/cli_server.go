@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"tollgate/authz/manage"
 )
@@ -71,6 +75,9 @@ func (s *server) client(cmd *cobra.Command) (*manage.Client, *printer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := readable(cmd); err != nil {
+		return nil, nil, err
+	}
 	data := first(s.data, os.Getenv("TOLLGATE_DATA"), defaultDataDir)
 	key, err := operatorKey(data)
 	if err != nil {
@@ -80,11 +87,44 @@ func (s *server) client(cmd *cobra.Command) (*manage.Client, *printer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := manage.NewClient(addr, key, nil)
+	c, err := manage.NewClient(addr, key, &http.Client{Transport: patient(answerTime)})
 	if err != nil {
 		return nil, nil, usage(cmd, "%v", err)
 	}
 	return c, newPrinter(cmd, asJSON), nil
+}
+
+// How long a command waits for a Tollgate to be there, and for an answer to begin: a
+// change waits for other replicas up to a minute, and events are waited for half of it.
+const (
+	dialTime   = 10 * time.Second
+	answerTime = 2 * time.Minute
+)
+
+// patient is a transport that waits so long for an answer to begin, and then gives up on
+// the server: it was stopped, or is something else that takes connections.
+func patient(answer time.Duration) http.RoundTripper {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: dialTime}).DialContext,
+		TLSHandshakeTimeout:   dialTime,
+		ResponseHeaderTimeout: answer,
+	}
+}
+
+// readable refuses arguments and flags that are no text: JSON can't carry them.
+func readable(cmd *cobra.Command) (err error) {
+	for _, arg := range cmd.Flags().Args() {
+		if !utf8.ValidString(arg) {
+			return usage(cmd, "%q is not UTF-8", arg)
+		}
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !utf8.ValidString(f.Value.String()) {
+			err = usage(cmd, "--%s is not UTF-8", f.Name)
+		}
+	})
+	return err
 }
 
 func (s *server) address(data string) (string, error) {

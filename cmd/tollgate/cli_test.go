@@ -76,7 +76,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TOLLGATE_DATA", data)
 			env.Setenv("ADDR", addr)
 			env.Setenv("OPERATOR", managetest.OperatorKey)
-			env.Setenv("ESC", "\x1b")
+			env.Setenv("BIDI", "\u202e")
+			env.Setenv("BROKEN", "\xff")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process takes a second to end
 			return nil
 		},

@@ -11,13 +11,13 @@ import (
 
 func newUsage() *cobra.Command {
 	s := &server{}
-	var groupBy, since, from, to, key, workspace string
+	var groupBy, since, from, to, key, user, model, workspace string
 	cmd := &cobra.Command{
 		Use: "usage", Short: "Sum up what was used", Args: takes(),
 		Long: "Sums up the requests, tokens and costs of all usage events. Of the tokens in, CACHE READ and CACHE WRITTEN are a part;\n" +
 			"of those out, REASONING is. LIST COST is by the models' rates, COST what is billed; both in USD, exact.",
 		Example: "  tollgate usage --group-by model --since 7d\n" +
-			"  tollgate usage --group-by day,workspace --from 2030-01-01T00:00:00Z --to 2030-02-01T00:00:00Z",
+			"  tollgate usage --group-by day,workspace --from 2030-01-01 --to 2030-02-01",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if from != "" && cmd.Flags().Changed("since") {
 				return usage(cmd, "--since and --from both say where to begin; name one")
@@ -28,7 +28,7 @@ func newUsage() *cobra.Command {
 			}
 			query := url.Values{}
 			for name, value := range map[string]string{
-				"groupBy": groupBy, "from": first(from, since), "to": to, "key": key, "workspace": workspace,
+				"groupBy": groupBy, "from": first(from, since), "to": to, "key": key, "user": user, "model": model, "workspace": workspace,
 			} {
 				if value != "" {
 					query.Set(name, value)
@@ -52,10 +52,12 @@ func newUsage() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&groupBy, "group-by", "model", "what rows are told apart by, separated by commas: workspace, key, user, model and one of day, hour, minute; '' for one row")
-	f.StringVar(&since, "since", "24h", "how long ago it begins (90m, 24h, 7d), or when; '' for the beginning")
-	f.StringVar(&from, "from", "", "instead of --since: a time (2030-01-31T12:00:00Z)")
+	f.StringVar(&since, "since", "24h", "how long ago it begins (90m, 24h, 7d), or a day (2030-01-31, UTC) or time; '' for the beginning")
+	f.StringVar(&from, "from", "", "instead of --since: a day (2030-01-31, UTC) or a time (2030-01-31T12:00:00Z)")
 	f.StringVar(&to, "to", "", "the first moment that doesn't count; without it, now")
 	f.StringVar(&key, "key", "", "only the key with this id")
+	f.StringVar(&user, "user", "", "only this user's personal keys")
+	f.StringVar(&model, "model", "", "only this model")
 	f.StringVar(&workspace, "workspace", "", "only this workspace; with --key the default is the only one")
 	return s.flags(cmd)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -22,7 +23,7 @@ func newVersion() *cobra.Command {
 			}
 			p := newPrinter(cmd, asJSON)
 			if !asJSON {
-				return p.linef("tollgate %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				return p.linef("%s", versionLine())
 			}
 			text, err := json.Marshal(map[string]string{
 				"version": version, "commit": commit(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
@@ -35,6 +36,11 @@ func newVersion() *cobra.Command {
 	}
 	outputFlag(cmd, &output)
 	return cmd
+}
+
+// versionLine is what people are told of this build.
+func versionLine() string {
+	return fmt.Sprintf("tollgate %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // commit is the one that was built, "" where the build doesn't know.

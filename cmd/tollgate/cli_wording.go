@@ -24,7 +24,8 @@ var flagsOf = map[string][]string{
 var atTerminal = strings.NewReplacer(
 	"send null", "say none",
 	"null is infer", "none is infer",
-	", by ?workspace= or --workspace", "",
+	"name one, by ?workspace= or --workspace", "name one; tollgate workspace list has them",
+	"GET /api/v1/models lists them", "tollgate model list has them",
 	`{"minds": 2}`, "minds=2",
 	"GET /api/v1/api-keys lists them", "tollgate key list has them",
 )
@@ -32,10 +33,10 @@ var atTerminal = strings.NewReplacer(
 // worded says what the API refuses of a command line in its words, and makes it what
 // it is for scripts: a value that was given is wrong usage; a workspace, user or plan
 // that isn't there is not found. The API answers all of them by 400 and the name of
-// the field.
+// the field; what it answers otherwise stays what it is.
 func worded(cmd *cobra.Command, err error) error {
 	e, ok := errors.AsType[*manage.Error](err)
-	if !ok || e.Status != http.StatusBadRequest {
+	if !ok || !slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict}, e.Status) {
 		return err
 	}
 	field, what, ok := strings.Cut(e.Message, ": ")
@@ -64,6 +65,8 @@ func worded(cmd *cobra.Command, err error) error {
 	if slices.Contains([]string{"workspace", "user", "plan"}, field) &&
 		(strings.HasPrefix(what, "there is no "+field+" ") || strings.HasPrefix(what, "there is none yet")) {
 		told.Status = http.StatusNotFound
+	}
+	if told.Status != http.StatusBadRequest {
 		return &told
 	}
 	return usageError{&told}

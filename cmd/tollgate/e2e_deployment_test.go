@@ -63,9 +63,11 @@ func newDeployment(t *testing.T, b *bench, n int, bound time.Duration, shared bo
 			r.gateway = first.gateway
 			r.env = append(r.env, "TOLLGATE_GATEWAY_ADDR="+first.gateway)
 		}
-		r.start("serve")
-		r.waitServing()
+		r.start("serve") // all at once: the first to come makes what is to be there
 		addrs = append(addrs, r.grpc)
+	}
+	for _, r := range d.replicas {
+		r.waitServing()
 	}
 	if shared {
 		first.startProxy(first.cli("envoy", "bootstrap", "--replica-addrs", strings.Join(addrs, ",")))

@@ -64,6 +64,13 @@ func speak(backend http.Handler) http.Handler {
 			w.Header().Set("Content-Type", "text/event-stream")
 			text = spokenEvents[name]
 		}
+		if r.Header.Get("x-hold") != "" {
+			begins, _, _ := strings.Cut(text, "event: message_delta")
+			_, _ = w.Write([]byte(begins))
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return
+		}
 		_, _ = w.Write([]byte(text))
 	})
 }
@@ -76,10 +83,12 @@ func testDialects(t *testing.T, b *bench) {
 	t.Cleanup(upstream.Close)
 	text := "workspaces: [{id: demo, plan: open}]\nplans: [{id: open, limits: {requestsPerMinute: 1000, tokensPerMinute: 100000}}]\n" +
 		"routes:\n  - {dialect: openai}\n  - {dialect: anthropic, cors: {origins: ['https://app.example.com']}}\n  - {dialect: azure}\n  - {dialect: cohere}\n" +
+		"  - {dialect: minimax}\n  - {dialect: minibase}\n" +
 		"  - {dialect: podstack, hosts: [pod.example.com]}\nmodels:\n"
 	for _, id := range []string{chatModel, embeddingModel, "claude-x", "command-x"} {
 		text += fmt.Sprintf("  - {id: %q, upstreams: [{url: %q}], rates: {request: '0.002'}}\n", id, upstream.URL)
 	}
+	text += fmt.Sprintf("  - {id: %q, upstreams: [{url: 'http://%s'}]}\n", downModel, freeAddr(t))
 	if err := os.WriteFile(filepath.Join(g.dir, "catalog.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +97,8 @@ func testDialects(t *testing.T, b *bench) {
 	t.Run("Anthropic's", func(t *testing.T) { dialectAnthropic(t, g) })
 	t.Run("Azure's, by the OpenAI SDK", func(t *testing.T) { dialectAzure(t, g) })
 	t.Run("Cohere's, the sixth service", func(t *testing.T) { dialectCohere(t, g) })
+	t.Run("Envoy's own errors", func(t *testing.T) { dialectErrors(t, g) })
+	t.Run("a hang-up in the middle", func(t *testing.T) { dialectHangUp(t, g) })
 	t.Run("hosts and pages", func(t *testing.T) { dialectHosts(t, g) })
 	g.stop(syscall.SIGTERM)
 }
@@ -119,7 +130,7 @@ func dialectAnthropic(t *testing.T, g *gate) {
 		of                    answer
 		input, cached, output int
 		measurement           string
-	}{{whole, 47, 30, 4, "reported"}, {stream, 42, 30, 15, "reported"}, {count, 0, 0, 0, "estimated"}} {
+	}{{whole, 47, 30, 4, "reported"}, {stream, 42, 30, 15, "reported"}, {count, 0, 0, 0, "reported"}} {
 		e := events[c.of.header.Get("request-id")].Data
 		if e.InputTokens != c.input || e.CacheReadInputTokens != c.cached || e.OutputTokens != c.output || e.Measurement != c.measurement ||
 			e.Dialect != "anthropic" || e.Outcome != "completed" {
@@ -144,6 +155,14 @@ func dialectAnthropic(t *testing.T, g *gate) {
 		}](t, res.body)
 		if res.status != c.status || body.Type != "error" || body.Error.Type != c.kind || body.Error.Message == "" || body.RequestID != res.header.Get("request-id") {
 			t.Errorf("%s: %v", c.name, res)
+		}
+	}
+
+	// What isn't there is refused so too, also where no other path begins alike.
+	for _, path := range []string{"/v1/messages/batches", "/v1/files"} {
+		res := g.try(http.MethodGet, at+path, k.Key, "", version)
+		if res.status != 404 || !strings.HasPrefix(res.body, `{"type":"error","error":{"type":"not_found_error"`) || !strings.Contains(res.body, res.header.Get("request-id")) {
+			t.Errorf("%s: %v", path, res)
 		}
 	}
 

@@ -34,6 +34,7 @@ func testExamples(t *testing.T, b *bench) {
 		{"minds", walkExampleMinds},
 	} {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			w := startExample(t, b, e.name)
 			w.page()
 			w.tryIt()

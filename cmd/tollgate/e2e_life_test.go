@@ -115,6 +115,7 @@ func testRefusesToStart(t *testing.T, b *bench) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := newGate(t, b)
 			words := c.spoil(t, g)
 			g.start("up")

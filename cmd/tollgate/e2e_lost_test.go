@@ -43,6 +43,10 @@ func testLostRequests(t *testing.T, b *bench) {
 	if res := g.chat(k.Key, body); res.status != http.StatusOK {
 		t.Errorf("a request after the hang-ups: %v", res)
 	}
+	reached := map[string]bool{}
+	for _, r := range g.backend.Seen() {
+		reached[r.Header.Get("x-tollgate-request-id")] = true
+	}
 	lost := 0
 	seen := map[string]bool{}
 	for _, e := range g.events() {
@@ -52,6 +56,9 @@ func testLostRequests(t *testing.T, b *bench) {
 		seen[e.ID] = true
 		if e.Data.Outcome == "not_sent" {
 			lost++
+			if reached[e.ID] {
+				t.Errorf("%s reached the backend, and is not_sent", e.ID)
+			}
 			if e.Data.InputTokens != 0 || e.Data.OutputTokens != 0 {
 				t.Errorf("a request that went nowhere used tokens: %+v", e.Data)
 			}

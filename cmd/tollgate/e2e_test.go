@@ -16,24 +16,34 @@ import (
 //
 // It needs what `make tools sdks` installs. Without that it is skipped, unless
 // TOLLGATE_TEST_REQUIRE=1 says that it must not be.
-func TestE2E(t *testing.T) {
+func TestE2E(t *testing.T) { //nolint:tparallel // nothing of the package is to run beside those that time faults
 	if testing.Short() {
 		t.Skip("end to end: not with -short")
 	}
 	b := build(t)
-	for _, point := range []struct {
-		name string
-		test func(*testing.T, *bench)
-	}{
+	// One after the other, with the machine to themselves: these count what fails while
+	// parts break or requests go on at full speed, and measure memory and estimates.
+	for _, p := range []point{
+		{"models come and go under traffic", testLiveConfiguration},
+		{"hang-ups are estimated within 10 %, also after a restart", testEstimates},
+		{"many slow streams and a big answer take no more memory with time", testLoad},
+		{"two replicas are restarted under load, and nothing fails", testRolling},
+		{"whatever part breaks, no revoked key passes and no event is lost", testFaults},
+		{"another store under running replicas", testReplaced},
+		{"from the embedded store to a cluster under load, and nothing fails", testMove},
+		{"6 nobody without a key can make it hold memory", testMemory},
+	} {
+		t.Run(p.name, func(t *testing.T) { p.test(t, b) })
+	}
+	// Then side by side, as many as there are cores (-parallel): these wait more than
+	// they compute, and each has processes, ports and directories of its own.
+	for _, p := range []point{
 		{"1 one command starts everything, and Ctrl-C leaves nothing running", testLifecycle},
 		{"1 one clear message each for what can't start", testRefusesToStart},
 		{"1 make run prints a curl line that works", testQuickstart},
 		{"2 to 5 through one gate", testGate},
 		{"4 kill -9 under load: every admission has its event, none twice", testKill},
-		{"models come and go under traffic", testLiveConfiguration},
 		{"however a request ends, its event says how", testEndings},
-		{"hang-ups are estimated within 10 %, also after a restart", testEstimates},
-		{"many slow streams and a big answer take no more memory with time", testLoad},
 		{"an Envoy of yours, and the credentials of upstreams", testOwnEnvoy},
 		{"gate only, for Envoys of others", testGateOnly},
 		{"a WebSocket is accounted by time", testWebSocket},
@@ -48,17 +58,21 @@ func TestE2E(t *testing.T) {
 		{"budgets and credit are spent, and no more", testBudgets},
 		{"two replicas spend one budget", testSharedBudgets},
 		{"what tenants make in one account is each one's own, and counted", testObjects},
-		{"two replicas are restarted under load, and nothing fails", testRolling},
-		{"whatever part breaks, no revoked key passes and no event is lost", testFaults},
-		{"another store under running replicas", testReplaced},
-		{"from the embedded store to a cluster under load, and nothing fails", testMove},
 		{"a lost store comes back from its backup", testBackup},
 		{"what could be read in two ways is refused, or read as upstreams do", testHostile},
 		{"what SDKs make of each refusal", testConformance},
-		{"6 nobody without a key can make it hold memory", testMemory},
 	} {
-		t.Run(point.name, func(t *testing.T) { point.test(t, b) })
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			p.test(t, b)
+		})
 	}
+}
+
+// point is one of TestE2E's.
+type point struct {
+	name string
+	test func(*testing.T, *bench)
 }
 
 // bench is what the tests work with: binaries and clients.
@@ -80,10 +94,9 @@ func build(t *testing.T) *bench {
 	b.envoy = findEnvoy(t)
 	dir := t.TempDir()
 	b.tollgate, b.quickstart = filepath.Join(dir, "tollgate"), filepath.Join(dir, "quickstart")
-	for out, pkg := range map[string]string{b.tollgate: ".", b.quickstart: "../../examples/quickstart"} {
-		if msg, err := exec.Command("go", "build", "-race", "-o", out, pkg).CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, msg)
-		}
+	// Both at once; without what only a debugger reads, as go test builds its own.
+	if msg, err := exec.Command("go", "build", "-race", "-ldflags", "-s -w", "-o", dir, ".", "../../examples/quickstart").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, msg)
 	}
 	return b
 }

@@ -35,6 +35,9 @@ var commands = []func() *cobra.Command{
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	cmd, err := newRoot().ExecuteContextC(ctx)
+	if ctx.Err() != nil && errors.Is(err, manage.ErrUnreachable) {
+		err = errInterrupted // it is not known whether one answers
+	}
 	stop()
 	err = worded(cmd, err)
 	if err != nil {
@@ -42,6 +45,10 @@ func main() {
 	}
 	os.Exit(exitCode(err))
 }
+
+// errInterrupted is what a command ends with that was asked to end before it had an
+// answer.
+var errInterrupted = errors.New("interrupted before there was an answer; a change may have been made all the same")
 
 // newRoot makes the whole command tree.
 func newRoot() *cobra.Command {
@@ -58,6 +65,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (key or rights), 4 not fo
 	for _, command := range commands {
 		root.AddCommand(command())
 	}
+	strict(root)
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
 	return root
 }
 

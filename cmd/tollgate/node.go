@@ -184,7 +184,21 @@ func (n *node) startKeys(ctx context.Context) (err error) {
 		func() float64 { return float64(n.cache.Stats().StoreReads) })
 	n.metrics.counter("tollgate_keys_unreadable_total", "Changes of keys that could not be read; such a key is closed.",
 		func() float64 { return float64(feed.Unreadable()) })
-	return poll(ctx, 30*time.Second, "the keys could not be read", n.current)
+	return n.untilRead(ctx)
+}
+
+// untilRead waits until the keys are read, for as long as that goes on: of a million,
+// a busy machine reads for minutes.
+func (n *node) untilRead(ctx context.Context) error {
+	for read := -1; ; {
+		err := poll(ctx, 30*time.Second, "the keys could not be read: nothing came", n.current)
+		now := n.cache.Stats().Keys
+		if err == nil || ctx.Err() != nil || now == read {
+			return err
+		}
+		read = now
+		n.log.Warn("the keys are still being read", "so far", read)
+	}
 }
 
 // fed is what the feed of keys tells of.
@@ -292,6 +306,7 @@ func (n *node) managed() manage.Config {
 	}
 	return manage.Config{
 		Keys:        n.changes,
+		Index:       n.cache,
 		Applied:     func(r *key.Record) { n.cache.Apply(changeOf(r)) },
 		Wait:        n.Wait,
 		Used:        n.lastUsed.Touch,

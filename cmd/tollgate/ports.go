@@ -87,6 +87,21 @@ func bind(all []*address, beside string) (err error) {
 	return nil
 }
 
+// check refuses a given address that nothing can listen on.
+func (a *address) check() error {
+	if !a.given {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(a.value)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%s (%s) takes HOST:PORT such as 127.0.0.1:8080, not %q", a.flag, a.env, a.value)
+	}
+	return nil
+}
+
 func (a *address) open() error {
 	l, err := net.Listen("tcp", a.value)
 	if err != nil {

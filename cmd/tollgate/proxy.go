@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"tollgate/authz/catalog"
@@ -85,11 +86,11 @@ func routing(t *catalog.Tables) envoy.Spec {
 		}
 		paths := r.Dialect.Paths
 		if r.Dialect.Root != "" {
-			paths = append(slices.Clip(paths), dialect.Path{Pattern: r.Dialect.Root}) // to be refused by a Check
+			paths = append(slices.Clip(paths), dialect.Path{Pattern: r.Dialect.Root, Header: r.Dialect.RootHeader}) // to be refused by a Check
 		}
 		for j := range paths {
 			if p := paths[j].Pattern; paths[j].Answer == dialect.AnswerManaged {
-				if m := (envoy.Managed{Path: p, Hosts: r.Hosts, CORS: cors}); !seen[fmt.Sprint(p, m.Hosts)] {
+				if m := (envoy.Managed{Path: p, Hosts: r.Hosts, CORS: cors, Dialect: r.Dialect.Name}); !seen[fmt.Sprint(p, m.Hosts)] {
 					seen[fmt.Sprint(p, m.Hosts)] = true
 					spec.Managed = append(spec.Managed, m)
 				}
@@ -102,7 +103,7 @@ func routing(t *catalog.Tables) envoy.Spec {
 			}
 			seen[same] = true
 			spec.Routes = append(spec.Routes, envoy.Route{
-				Prefix: prefix, Hosts: r.Hosts, Header: paths[j].Header, CORS: cors,
+				Prefix: prefix, Hosts: r.Hosts, Header: paths[j].Header, CORS: cors, Dialect: r.Dialect.Name,
 				Rewrite: r.Dialect.Upstream(prefix), WebSocket: paths[j].WebSocket,
 				MaxDuration: r.Duration(&paths[j]), MaxBody: uint32(r.MaxBody), MaxMultipart: uint32(r.MaxMultipart),
 			})
@@ -286,7 +287,13 @@ models' credentials it then reads itself, from the same files, or the variables 
 	}
 	s := newSettings(cmd)
 	static := cmd.Flags().Bool("static", false, "the whole configuration, for an Envoy that asks nobody for changes")
+	var output string
+	cmd.Flags().StringVarP(&output, "output", "o", "yaml", "yaml or json: Envoy reads both")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if output != "yaml" && output != "json" {
+			return usage(cmd, "--output is yaml or json, not %q", output)
+		}
 		if err := s.resolve(cmd.Flags()); err != nil {
 			return usage(cmd, "%v", err)
 		}
@@ -294,11 +301,25 @@ models' credentials it then reads itself, from the same files, or the variables 
 		if err != nil {
 			return err
 		}
+		if output == "json" {
+			if text, err = yaml.YAMLToJSON(text); err != nil {
+				return err
+			}
+		} else {
+			text = append([]byte(howToStart), text...)
+		}
 		_, err = cmd.OutOrStdout().Write(text)
 		return err
 	}
 	return cmd
 }
+
+// howToStart is the comment above a printed configuration. Without the file Envoy
+// works, and logs four times a second that it isn't there.
+const howToStart = `# Start Envoy in a directory of its own, with a file cut in it that says 0:  echo 0 >cut && envoy -c envoy.yaml
+# To end it without losing what was used: drain it, echo 1 >cut.new && mv cut.new cut, and wait until
+# cluster.tollgate.upstream_rq_active is 0 (curl --unix-socket admin.sock http://envoy/stats).
+`
 
 // printBootstrap is what an Envoy starts with that works with the Tollgate of
 // these settings: the running one of the data directory, or one that is started

@@ -36,7 +36,9 @@ func (n *node) alone() bool { return n.embedded != nil }
 // prepares to live with them.
 func (n *node) startReplica(context.Context) (err error) {
 	n.incarnation = uuid.NewString()
+	const ageMetric, ageHelp = "tollgate_lease_age_seconds", "How long ago the heartbeat was sent that the lease goes by; above the revocation bound this replica answers 503. With the embedded store there is no lease: 0."
 	if n.alone() {
+		n.metrics.gauge(ageMetric, ageHelp, func() float64 { return 0 })
 		return nil
 	}
 	n.lease = cache.NewLease(n.settings.bound)
@@ -47,8 +49,7 @@ func (n *node) startReplica(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.metrics.gauge("tollgate_lease_age_seconds", "How long ago the heartbeat was sent that the lease goes by; above the revocation bound this replica answers 503.",
-		func() float64 { return n.lease.Age().Seconds() })
+	n.metrics.gauge(ageMetric, ageHelp, func() float64 { return n.lease.Age().Seconds() })
 	n.metrics.gauge("tollgate_replicas", "Replicas whose lease may hold.", func() float64 { return float64(len(n.members.Alive())) })
 	return nil
 }

@@ -118,8 +118,12 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	if demo != "" {
 		line("demo key", demo)
 	}
-	if demo == "" {
-		b.WriteString("\nMake a key: tollgate key create --name first\n")
+	switch {
+	case demo != "":
+	case len(n.tables().Workspaces) == 0:
+		b.WriteString("\nThere is nothing to call yet. What there is, a catalog says: " + s.command("apply -f CATALOG") + "\n")
+	default:
+		b.WriteString("\nMake a key: " + s.command("key create --name first") + "\n")
 	}
 	if line := firstRequest(n.tables(), n.demoWorkspace(), gateway, first(demo, "KEY")); line != "" {
 		b.WriteString("\nTry it:\n\n  " + line + "\n")
@@ -129,6 +133,14 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// command is a command line that manages this Tollgate from the same directory.
+func (s *settings) command(line string) string {
+	if s.data != defaultDataDir {
+		return "tollgate " + line + " --data " + s.data
+	}
+	return "tollgate " + line
 }
 
 // demoKeyLife is how long a demo key lives.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,13 +76,22 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 			a.value = os.Getenv(a.env)
 		}
 		a.given = a.value != ""
+		if err := a.check(); err != nil {
+			return err
+		}
 	}
-	s.operator = os.Getenv("TOLLGATE_OPERATOR_KEY")
+	s.operator = strings.TrimSpace(os.Getenv("TOLLGATE_OPERATOR_KEY"))
+	if strings.ContainsFunc(s.operator, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("TOLLGATE_OPERATOR_KEY can't be sent in a header: want printable ASCII without spaces")
+	}
 	if err := s.nats.check(); err != nil {
 		return err
 	}
 	if s.nats.external() && s.natsListen != "" {
 		return errors.New("--nats-listen lets consumers into the embedded NATS, and --nats-url uses one of yours: leave one of them out")
+	}
+	if s.bound == 0 && !flags.Changed("revocation-bound") {
+		return fmt.Errorf("TOLLGATE_REVOCATION_BOUND takes a duration such as 15s or 2h, not %q", os.Getenv("TOLLGATE_REVOCATION_BOUND"))
 	}
 	if s.bound < minBound || s.bound > maxBound {
 		return fmt.Errorf("--revocation-bound %v: want %v to %v (a cluster takes no writes for up to 5 s when a leader dies, so less than 6 s refuses valid keys then)", s.bound, minBound, maxBound)
