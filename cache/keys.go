@@ -64,8 +64,9 @@ type Keys struct {
 
 	shards [shardCount]shard // by the first byte of a digest
 
-	mu  sync.Mutex        // serialises Apply and Reset; guards ids
-	ids map[string]*entry // by key id
+	mu     sync.RWMutex      // held to apply and to reset; guards ids and owners
+	ids    map[string]*entry // by key id
+	owners owners
 }
 
 const shardCount = 256
@@ -77,11 +78,13 @@ type shard struct {
 	entries map[[16]byte]*entry
 }
 
-// entry is one key's place in the index, shared by all of its secrets.
+// entry is one key's place in the index, shared by all of its secrets. There may be
+// a million: it has 64 bytes, which is a size class.
 type entry struct {
-	workspace, id string        // never change
-	floor         atomic.Uint64 // the newest applied revision; only rises
-	secrets       [][16]byte    // guarded by Keys.mu: where the shards point here
+	owner   *owner        // never changes, as the id
+	id      string        //
+	floor   atomic.Uint64 // the newest applied revision; only rises
+	secrets [][16]byte    // guarded by Keys.mu: where the shards point here
 }
 
 // kept is a record in memory. It counts only for the entry that it was read for:
@@ -110,7 +113,7 @@ func New(cfg Config) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the cache of keys: %w", err)
 	}
-	k := &Keys{store: cfg.Store, loadTimeout: cfg.LoadTimeout, lease: cfg.Lease, records: records, ids: map[string]*entry{}}
+	k := &Keys{store: cfg.Store, loadTimeout: cfg.LoadTimeout, lease: cfg.Lease, records: records, ids: map[string]*entry{}, owners: newOwners()}
 	for i := range k.shards {
 		k.shards[i].entries = map[[16]byte]*entry{}
 	}
@@ -171,10 +174,18 @@ func (k *Keys) Lookup(ctx context.Context, d key.Digest) (*key.Record, error) {
 		}
 		return nil, key.ErrNotFound
 	}
-	if r, ok := k.records.Get(e.id); ok && r.of == e && e.current(r.record) {
-		return r.record, nil
+	if rec := k.remembered(e); rec != nil {
+		return rec, nil
 	}
 	return k.load(ctx, e)
+}
+
+// remembered is a key's record if it is in memory and may be used, or nil.
+func (k *Keys) remembered(e *entry) *key.Record {
+	if r, ok := k.records.Get(e.id); ok && r.of == e && e.current(r.record) {
+		return r.record
+	}
+	return nil
 }
 
 // Made once: in an outage every check answers one of them.
@@ -204,7 +215,7 @@ func (k *Keys) load(ctx context.Context, e *entry) (*key.Record, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.loadTimeout)
 			defer cancel()
 			k.storeReads.Add(1)
-			return k.store.Get(ctx, e.workspace, e.id)
+			return k.store.Get(ctx, e.owner.Workspace, e.id)
 		})
 		var loaded singleflight.Result
 		select {
@@ -246,9 +257,9 @@ func (k *Keys) Apply(c key.Change) {
 		if c.Record == nil {
 			return // unreadable, and no secret points to it: it opens nothing
 		}
-		// The strings are cloned, so that the index doesn't hold the whole
-		// message that they were read from.
-		e = &entry{workspace: strings.Clone(c.Workspace), id: strings.Clone(c.ID)}
+		// The strings are cloned, here and in of, so that the index doesn't hold
+		// the whole message that they were read from.
+		e = &entry{owner: k.owners.of(c.Record.Owner()), id: strings.Clone(c.ID)}
 		k.ids[e.id] = e
 	} else if c.Revision < e.floor.Load() {
 		return
@@ -257,6 +268,11 @@ func (k *Keys) Apply(c key.Change) {
 	k.records.Del(e.id)
 	if c.Record != nil {
 		k.point(e, c.Record)
+	}
+	if c.Record != nil && c.Record.Status == key.Active {
+		e.owner.active.insert(e)
+	} else {
+		e.owner.active.remove(e)
 	}
 }
 
@@ -309,7 +325,7 @@ func (k *Keys) Reset() {
 	for _, e := range k.ids {
 		e.floor.Store(^uint64(0))
 	}
-	k.ids = map[string]*entry{}
+	k.ids, k.owners = map[string]*entry{}, newOwners()
 	k.records.Clear()
 }
 
@@ -321,7 +337,7 @@ type Stats struct {
 
 // Stats returns the figures of now.
 func (k *Keys) Stats() Stats {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
 	return Stats{Keys: len(k.ids), StoreReads: k.storeReads.Load()}
 }

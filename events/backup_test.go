@@ -390,9 +390,8 @@ func TestBackupWhileKeysChange(t *testing.T) {
 	}
 	to := openDeployment(t, newRemote(t).connect())
 	to.restore(file.Bytes(), RestoreConfig{})
-	records, err := to.keys.List(t.Context(), "demo")
-	if err != nil || len(records) != n {
-		t.Errorf("%d of %d keys were restored; %v", len(records), n, err)
+	if records := listed(t, to.keys, "demo"); len(records) != n {
+		t.Errorf("%d of %d keys were restored", len(records), n)
 	}
 }
 

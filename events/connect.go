@@ -167,9 +167,16 @@ func checkServer(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	// For longer than an election takes: who starts after a fault starts during one.
+	ctx, cancel := context.WithTimeout(ctx, 3*askTimeout)
 	defer cancel()
-	_, err = js.AccountInfo(ctx)
+	_, err = repeat(ctx, 3*askTimeout, func(ctx context.Context) (*jetstream.AccountInfo, error) {
+		ctx, cancel := context.WithTimeout(ctx, oneTry)
+		defer cancel()
+		return js.AccountInfo(ctx)
+	}, func(err error) bool {
+		return (nobodyThere(err) || unanswered(err)) && !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
+	})
 	switch {
 	case err == nil:
 		return nil

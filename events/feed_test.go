@@ -310,9 +310,7 @@ func TestFeedLeavesNoConsumers(t *testing.T) {
 	_, stop := run(t, k, &sink)
 	eventually(t, "ready", sink.isReady)
 	for range 5 {
-		if _, err := k.List(t.Context(), ""); err != nil {
-			t.Fatal(err)
-		}
+		listed(t, k, "*")
 	}
 	stop()
 	st, err := k.bucket.js.Stream(t.Context(), k.bucket.stream())

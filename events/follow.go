@@ -33,6 +33,19 @@ func (u *Usage) Identity(ctx context.Context) (created time.Time, last uint64, e
 	return info.Created, info.State.LastSeq, nil
 }
 
+// First is the place of the first event that is still there; of a stream without
+// events that of the next one.
+func (u *Usage) First(ctx context.Context) (uint64, error) {
+	info, err := asked(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return u.stream.Info(ctx) })
+	if err != nil {
+		return 0, fmt.Errorf("%w: the stream of events: %w", ErrUnavailable, err)
+	}
+	if info.State.Msgs == 0 {
+		return info.State.LastSeq + 1, nil
+	}
+	return info.State.FirstSeq, nil
+}
+
 // Follow calls each for every event from the place from on, in order and without
 // gaps, and for those that come, until ctx ends, each fails, or something may
 // have been lost; it returns why. begun is called first, with how many events are

@@ -1,13 +1,11 @@
 package events
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -98,50 +96,6 @@ func (k *Keys) Get(ctx context.Context, workspace, id string) (*key.Record, erro
 	}
 	rec.Revision = e.revision
 	return rec, nil
-}
-
-// List returns the records of a workspace's keys, or of all where workspace is "",
-// in the order of their ids. It reads through all of them, and not from the
-// leader: it is for showing, not for deciding. Records that can't be read are left
-// out and logged. The error wraps key.ErrUnavailable.
-func (k *Keys) List(ctx context.Context, workspace string) ([]*key.Record, error) {
-	filter := k.bucket.subject("k.>")
-	if workspace != "" {
-		if !idForm.MatchString(workspace) {
-			return nil, nil // no key of it can have been put
-		}
-		filter = k.bucket.subject("k." + workspace + ".>")
-	}
-	type found struct {
-		entry
-		workspace, id string
-	}
-	var all []found
-	err := k.bucket.scan(ctx, filter, func(name string, e entry) {
-		if workspace, id, ok := splitKeyName(name); ok {
-			all = append(all, found{e, workspace, id})
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(all, func(a, b found) int {
-		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(b.revision, a.revision))
-	})
-	// One that changed during the scan is there twice, the newer first; so is one
-	// that was told of again.
-	all = slices.CompactFunc(all, func(a, b found) bool { return a.id == b.id && a.workspace == b.workspace })
-	var records []*key.Record
-	for _, f := range all {
-		rec, err := decodeRecord(f.value, f.workspace, f.id)
-		if err != nil {
-			k.log.Error("a key's record can't be read", "workspace", f.workspace, "key", f.id, "error", err)
-			continue
-		}
-		rec.Revision = f.revision
-		records = append(records, rec)
-	}
-	return records, nil
 }
 
 // keyIDForm is what a key's id may look like in a subject: a UUID does.

@@ -130,9 +130,6 @@ func TestKeysUnreadable(t *testing.T) {
 			t.Errorf("Get of a record that is %s: %v, %v", name, rec, err)
 		}
 	}
-	if list, err := k.List(t.Context(), "demo"); err != nil || len(list) != 0 {
-		t.Errorf("List: %v, %v", list, err)
-	}
 }
 
 func TestKeysDeletedByHand(t *testing.T) {
@@ -162,52 +159,6 @@ func TestKeysDeletedByHand(t *testing.T) {
 	}
 }
 
-func TestKeysList(t *testing.T) {
-	_, nc := embedded(t, natsdConfig)
-	k := openKeys(t, nc)
-	if list, err := k.List(t.Context(), "demo"); err != nil || len(list) != 0 {
-		t.Fatalf("List of nothing: %v, %v", list, err)
-	}
-	for _, i := range []int{3, 1, 4, 0, 2} {
-		rev, err := k.Put(t.Context(), record(fmt.Sprint("id", i)), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := record(fmt.Sprint("id", i))
-		changed.Name = "changed"
-		if _, err := k.Put(t.Context(), changed, rev); err != nil {
-			t.Fatal(err)
-		}
-	}
-	foreign := record("id9")
-	foreign.Workspace = "other"
-	if _, err := k.Put(t.Context(), foreign, 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct{ workspace, want string }{
-		{"demo", "id0 id1 id2 id3 id4 "},
-		{"other", "id9 "},
-		{"", "id0 id1 id2 id3 id4 id9 "},
-		{"dem", ""},
-		{"*", ""},
-	} {
-		list, err := k.List(t.Context(), c.workspace)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := ""
-		for _, rec := range list {
-			got += rec.ID + " "
-			if rec.Revision == 0 || rec.ID != "id9" && rec.Name != "changed" {
-				t.Errorf("List has an old record: %+v", rec)
-			}
-		}
-		if got != c.want {
-			t.Errorf("List(%q): %q, want %q", c.workspace, got, c.want)
-		}
-	}
-}
-
 // A store that can't be asked says nothing of a key, also when what is missing is
 // the stream itself.
 func TestKeysUnavailable(t *testing.T) {
@@ -226,9 +177,6 @@ func TestKeysUnavailable(t *testing.T) {
 		defer cancel()
 		if _, err := k.Get(ctx, "demo", "a"); !errors.Is(err, key.ErrUnavailable) || errors.Is(err, key.ErrNotFound) {
 			t.Errorf("%s, Get: %v", when, err)
-		}
-		if _, err := k.List(ctx, "demo"); !errors.Is(err, key.ErrUnavailable) {
-			t.Errorf("%s, List: %v", when, err)
 		}
 	}
 	check("with the stream gone")

@@ -43,7 +43,14 @@ func inTries[T any](ctx context.Context, most time.Duration, ask func(context.Co
 }
 
 func nobodyThere(err error) bool {
-	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse)
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) || noLeader(err)
+}
+
+// noLeader reports whether the servers of a cluster have no leader among them.
+func noLeader(err error) bool {
+	const clusterNotAvailable = 10008 // nats-server's JSClusterNotAvailErr
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == clusterNotAvailable
 }
 
 // repeat asks until the answer is not one to repeat, most is over or ctx ends.

@@ -113,37 +113,3 @@ func (r *reader) stop() {
 		_ = r.bucket.js.DeleteConsumer(ctx, r.bucket.stream(), r.consumer.CachedInfo().Name)
 	}
 }
-
-// scan calls f for every value under a filter that was there when it began. One
-// that breaks off (a server, or a machine, that is too busy to send heartbeats) is
-// begun again, twice at most: f may be told of a value more than once.
-func (b *bucket) scan(ctx context.Context, filter string, f func(name string, e entry)) error {
-	var err error
-	for range 3 {
-		if err = b.scanOnce(ctx, filter, f); err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || !b.nc.IsConnected() {
-			break
-		}
-	}
-	return fmt.Errorf("%w: %w", b.errors.unavailable, err)
-}
-
-func (b *bucket) scanOnce(ctx context.Context, filter string, f func(name string, e entry)) error {
-	r, err := b.read(ctx, filter, 1)
-	if err != nil {
-		return err
-	}
-	defer r.stop()
-	for r.pending > 0 {
-		name, e, err := r.next()
-		if err != nil {
-			return err
-		}
-		if !e.deleted {
-			f(name, e)
-		}
-	}
-	return nil
-}

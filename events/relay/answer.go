@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,7 +39,7 @@ func (r *Relay) settle(s *settlement) answer {
 		r.refused.Add(1)
 		return answerRefused
 	}
-	if err := r.cfg.Settler.Settle(context.Background(), time.Now(), s.token, s.seen); err != nil {
+	if err := r.cfg.Settler.SettleHeld(time.Now(), s.token, s.seen); err != nil {
 		return answerAgain
 	}
 	return answerRecorded

@@ -91,9 +91,9 @@ func (a *admitted) mayBeLost() bool {
 }
 
 // truthMayBeLost says that somebody who had it may have lost it: with a disk, or
-// with the memory of what was closed as unknown.
+// with the memory of what was closed as unknown, when the proxy told of it.
 func (a *admitted) truthMayBeLost() bool {
-	if a.owner.ended {
+	if a.owner.lost || a.owner.ended && a.atOwner {
 		return true
 	}
 	for _, r := range a.toldTo {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +29,41 @@ const (
 	simFaults   = 500 * time.Second // things go wrong for so long
 )
 
+// What can go wrong: with a replica, and with the stream.
+type fault int
+
+const (
+	cutOff fault = iota
+	killed
+	left
+	diskLost
+	streamAway
+)
+
+// plot is what goes wrong in a history. Where everything does, one fault undoes what
+// would show another: whoever was killed or cut off since looks into the stream
+// before it publishes. So most histories have few kinds of faults.
+type plot struct {
+	faults []fault
+	faulty int             // of three replicas, with so many
+	away   []time.Duration // about for how long
+	slow   int             // of a hundred looks, so many take for windows
+	more   int             // a settlement is told so many times more, to anybody
+}
+
+const simLong = simGone + 2*simWindow // whoever closes something in one's place has done so for longer than a window
+
+var plots = []plot{
+	{[]fault{cutOff, cutOff, killed, killed, left, left, diskLost, streamAway}, 3, []time.Duration{0, simGone / 2, 2 * simGone, simLong}, 2, 0},
+	// Who is sure that nobody else publishes is not told for long what it published.
+	{[]fault{streamAway}, 0, []time.Duration{simGone / 2, simLong}, 0, 0},
+	// Who was cut off publishes for a window after others have in its place; and it
+	// took others for gone, who are never in doubt.
+	{[]fault{cutOff}, 1, []time.Duration{simGone / 2, 2 * simGone, simLong}, 0, 0},
+	// Two close in the place of a third, and one of them has looked long before.
+	{[]fault{killed}, 1, []time.Duration{2 * simGone}, 50, 2},
+}
+
 // TestExactlyOnce plays histories of three replicas, with the ledgers, journals,
 // settlers and relays that Tollgate runs, in simulated time: Envoys that deliver
 // settlements to whom they like, late, twice and more, or not at all; replicas
@@ -43,8 +79,10 @@ func TestExactlyOnce(t *testing.T) {
 	}
 }
 
+// sim is a history.
 type sim struct {
 	*world
+	plot
 	t        *testing.T
 	sealer   *authz.Sealer
 	replicas []*replica
@@ -73,11 +111,14 @@ type admitted struct {
 
 func newSim(t *testing.T, seed uint64) *sim {
 	w := &world{t: t, window: simWindow, rng: rand.New(rand.NewPCG(seed, 7)), handlers: map[string]handler{}, story: map[string][]string{}}
+	few := func() int { return []int{0, 5, 20}[w.pick(3)] }
+	w.lost, w.late, w.unanswered = few(), few(), few()
 	sealer, err := authz.NewSealer(1, map[byte][]byte{1: bytes.Repeat([]byte{1}, authz.MinSealingKey)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sim{world: w, t: t, sealer: sealer}
+	s := &sim{world: w, plot: plots[seed%uint64(len(plots))], t: t, sealer: sealer}
+	w.slow = s.plot.slow
 	for n := range 3 {
 		s.replicas = append(s.replicas, &replica{name: fmt.Sprint("r", n), dir: t.TempDir()})
 	}
@@ -94,19 +135,17 @@ func (s *sim) play() {
 			s.admit()
 		}
 		if s.chance(12) {
-			s.fault(s.replicas[s.pick(3)])
+			s.fault()
 		}
 		time.Sleep(s.between(0, 8*time.Second))
 	}
-	for _, r := range s.replicas {
-		if p := s.process(r); p != nil {
-			p.set(func() { p.connected = true })
-		}
-	}
-	// Whoever is to come back has: see fault. What nobody settles ends at its
+	// Whoever is to come back does: see fault. What nobody settles ends at its
 	// deadline, and at a gone owner's a little later.
-	time.Sleep(2*simWindow + 5*simDeadline + 6*simGone)
+	s.set(func() { s.lost, s.late, s.unanswered, s.world.slow = 0, 0, 0, 0 })
 	s.linger.Wait()
+	for end := time.Now().Add(2*simWindow + 5*simDeadline + 6*simGone); s.busy() && time.Now().Before(end); {
+		time.Sleep(simGone)
+	}
 	synctest.Wait()
 	s.check()
 	for _, r := range s.replicas {
@@ -115,6 +154,18 @@ func (s *sim) play() {
 			r.p.end()
 		}
 	}
+}
+
+// busy reports whether anything is still to come of what was admitted.
+func (s *sim) busy() bool {
+	return slices.ContainsFunc(s.replicas, func(r *replica) bool {
+		p := s.process(r)
+		if p == nil {
+			return !r.lost
+		}
+		journal, relay := p.journal.Stats(), p.relay.Stats()
+		return journal.Open+journal.Waiting > 0 || relay.Held+relay.Copies > 0
+	})
 }
 
 func (s *sim) startReplica(r *replica) {
@@ -140,7 +191,7 @@ func (s *sim) process(r *replica) *process {
 
 // admit lets some requests in at a replica that is there.
 func (s *sim) admit() {
-	r := s.replicas[s.pick(3)]
+	r := s.replicas[s.pick(1+s.pick(3))] // most at those that most goes wrong with
 	p := s.process(r)
 	if p == nil {
 		return
@@ -178,7 +229,7 @@ func (s *sim) envoy(a *admitted) {
 	}
 	token := s.sealer.Seal(a.AppendBinary(nil))
 	seen := authz.Observation{Status: 200, Upstream: "u", Reported: true, Tokens: authz.Tokens{Input: 7, Output: 3}, Complete: true}
-	deliveries := 1 + s.pick(3)
+	deliveries := 1 + s.pick(3) + s.more
 	for until := time.Now().Add(time.Minute); deliveries > 0 && time.Now().Before(until); {
 		if s.tell(s.replicas[s.pick(3)], a, token, seen) {
 			deliveries--
@@ -213,37 +264,41 @@ func (s *sim) tell(r *replica, a *admitted, token string, seen authz.Observation
 	return true
 }
 
-// fault lets something happen to a replica, and undoes it after a while. Of three
-// replicas at least one keeps its disk.
-func (s *sim) fault(r *replica) {
+// fault lets something happen, and undoes it after a while. Of three replicas at
+// least one keeps its disk.
+func (s *sim) fault() {
+	r := s.replicas[s.pick(max(1, s.faulty))]
+	away := s.away[s.pick(len(s.away))] + s.between(0, simGone)
+	kind := s.faults[s.pick(len(s.faults))]
 	p := s.process(r)
-	if p == nil || r.lost {
+	switch {
+	case kind == streamAway:
+		s.takeStream(away)
+	case p == nil || r.lost:
+	case kind == cutOff:
+		p.cut(away)
+	case kind == killed:
+		s.kill(r, away)
+	case kind == left:
+		s.leave(r, away)
+	case !slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.lost }):
+		s.kill(r, -1)
+	}
+}
+
+// takeStream leaves the stream without a leader for a while. What it was sent at
+// the last it has stored.
+func (s *sim) takeStream(away time.Duration) {
+	if s.does() != answers {
 		return
 	}
-	away := []time.Duration{0, simGone / 2, 2 * simGone, simWindow + 2*simGone}[s.pick(4)]
-	away += s.between(0, simGone/2)
-	switch n := s.pick(10); {
-	case n < 4: // cut off
-		p.set(func() { p.connected = false })
-		s.linger.Go(func() {
-			time.Sleep(away)
-			p.set(func() { p.connected = true })
-		})
-	case n < 7:
-		s.kill(r, away)
-	case n < 9:
-		s.leave(r, away)
-	default:
-		lost := 0
-		for _, r := range s.replicas {
-			if r.lost {
-				lost++
-			}
-		}
-		if lost == 0 {
-			s.kill(r, -1)
-		}
-	}
+	s.is(deaf)
+	s.linger.Go(func() {
+		time.Sleep(s.between(0, simGone))
+		s.is(noLeader)
+		time.Sleep(away)
+		s.is(answers)
+	})
 }
 
 // down takes a replica's process away.

@@ -23,18 +23,47 @@ import (
 // world is a NATS of the simulation: one stream with a window in which it
 // recognises duplicates, one log of heartbeats, and requests between replicas.
 // All of it is slow, loses requests and answers, and stores things later than
-// whoever asked believes.
+// whoever asked believes, in proportions of its own.
 type world struct {
 	t      *testing.T
 	window time.Duration
 
-	mu       sync.Mutex
-	rng      *rand.Rand
-	stream   []message
-	story    map[string][]string // by message id: what happened to it, for a failure
-	beats    []beat
-	handlers map[string]handler // by subject
-	linger   sync.WaitGroup
+	mu  sync.Mutex // guards what follows
+	rng *rand.Rand
+	// In so many of a hundred cases a request to the stream is lost, comes late, or
+	// its answer is lost; and a look takes for windows.
+	lost, late, unanswered, slow int
+	stream                       []message
+	state                        state               // of the stream
+	story                        map[string][]string // by message id: what happened to it, for a failure
+	beats                        []beat
+	handlers                     map[string]handler // by subject
+	linger                       sync.WaitGroup
+}
+
+// state is what a stream does with requests, for everybody: heartbeats are in
+// another one.
+type state int
+
+const (
+	answers  state = iota
+	deaf           // it stores what comes, and nobody hears of it
+	noLeader       // it is not there
+)
+
+// is changes what the stream does.
+func (w *world) is(s state) { w.set(func() { w.state = s }) }
+
+func (w *world) does() state {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
 }
 
 type message struct {
@@ -55,8 +84,8 @@ type handler struct {
 
 var errLoss = errors.New("lost on the way")
 
-// happens notes what happens to an event. w.mu is held.
-func (w *world) happens(msgID, format string, args ...any) {
+// happensf notes what happens to an event. w.mu is held.
+func (w *world) happensf(msgID, format string, args ...any) {
 	id := strings.TrimSuffix(msgID, ".late")
 	w.story[id] = append(w.story[id], fmt.Sprint(time.Now().UnixMilli()%1e7, " ")+fmt.Sprintf(format, args...))
 }
@@ -65,6 +94,13 @@ func (w *world) chance(percent int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.rng.IntN(100) < percent
+}
+
+// happensTo is chance, with one of the world's proportions.
+func (w *world) happensTo(percent *int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.IntN(100) < *percent
 }
 
 // between is a time from a to b.
@@ -86,7 +122,7 @@ func (w *world) store(by string, out events.Outgoing) (duplicate bool) {
 	defer w.mu.Unlock()
 	now := time.Now()
 	defer func() {
-		w.happens(out.MsgID, "%s publishes %s, contested %v: duplicate %v", by, out.MsgID, out.Contested, duplicate)
+		w.happensf(out.MsgID, "%s publishes %s, contested %v: duplicate %v", by, out.MsgID, out.Contested, duplicate)
 	}()
 	for _, m := range w.stream {
 		if m.id == out.MsgID && now.Sub(m.at) < w.window {
@@ -115,7 +151,7 @@ type process struct {
 	tasks       sync.WaitGroup
 
 	mu        sync.Mutex
-	connected bool // to NATS
+	cutUntil  time.Time // from NATS
 	dead      bool
 	leaving   bool
 	applied   int       // heartbeats
@@ -129,7 +165,16 @@ type process struct {
 func (p *process) there() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.connected && !p.dead
+	return !time.Now().Before(p.cutUntil) && !p.dead
+}
+
+// cut takes NATS away from the process for a while, unless it is away.
+func (p *process) cut(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); !now.Before(p.cutUntil) {
+		p.cutUntil = now.Add(d)
+	}
 }
 
 func (p *process) alive() bool {
@@ -153,7 +198,7 @@ func (w *world) start(name, dir string, sealer *authz.Sealer, gone time.Duration
 	}
 	p := &process{
 		w: w, name: name, dir: dir, incarnation: fmt.Sprint(name, "@", time.Now().UnixMilli()), journal: j,
-		connected: true, begin: time.Now(), heard: map[string]time.Time{}, lives: map[string]string{},
+		begin: time.Now(), heard: map[string]time.Time{}, lives: map[string]string{},
 	}
 	w.mu.Lock()
 	p.applied = len(w.beats)
@@ -180,13 +225,18 @@ func (w *world) start(name, dir string, sealer *authz.Sealer, gone time.Duration
 	return p
 }
 
+// pass lets time pass, at most until ctx ends.
+func pass(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
 func (p *process) every(ctx context.Context, d time.Duration, f func()) {
 	for ctx.Err() == nil {
 		f()
-		select {
-		case <-time.After(d + p.w.between(0, d/10)):
-		case <-ctx.Done():
-		}
+		pass(ctx, d+p.w.between(0, d/10))
 	}
 }
 
@@ -196,7 +246,7 @@ func (p *process) beat() {
 	time.Sleep(p.w.between(0, 200*time.Millisecond))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.connected && !p.dead && !p.leaving {
+	if !time.Now().Before(p.cutUntil) && !p.dead && !p.leaving {
 		p.w.mu.Lock()
 		p.w.beats = append(p.w.beats, beat{p.name, p.incarnation, sent})
 		p.w.mu.Unlock()
@@ -278,11 +328,11 @@ func (p *process) PublishBatch(_ context.Context, batch []events.Outgoing) []err
 			p.note(out.MsgID, "is not there")
 			continue
 		}
-		switch fate := p.w.pick(100); {
-		case fate < 5:
+		switch does := p.w.does(); {
+		case does == noLeader, p.w.happensTo(&p.w.lost):
 			errs[i] = errLoss // the request
 			p.note(out.MsgID, "loses a request")
-		case fate < 10: // it is on its way for longer than anybody waits
+		case p.w.happensTo(&p.w.late): // it is on its way for longer than anybody waits
 			errs[i] = errLoss
 			after := p.w.between(0, p.w.window/4)
 			p.note(out.MsgID, "has a late request")
@@ -292,7 +342,7 @@ func (p *process) PublishBatch(_ context.Context, batch []events.Outgoing) []err
 			})
 		default:
 			duplicate := p.w.store(p.incarnation, out)
-			if p.w.chance(10) || duplicate && out.Contested {
+			if does == deaf || p.w.happensTo(&p.w.unanswered) || duplicate && out.Contested {
 				errs[i] = errLoss // the answer; or told
 			}
 		}
@@ -308,17 +358,17 @@ func (p *process) PublishBatch(_ context.Context, batch []events.Outgoing) []err
 func (p *process) note(msgID, what string) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
-	p.w.happens(msgID, "%s %s", p.incarnation, what)
+	p.w.happensf(msgID, "%s %s", p.incarnation, what)
 }
 
 // Look implements events.Stream.
-func (p *process) Look(_ context.Context, sought []events.Sought, _ time.Time) ([]events.Found, time.Time, error) {
+func (p *process) Look(ctx context.Context, sought []events.Sought, _ time.Time) ([]events.Found, time.Time, error) {
 	at, most := time.Now(), time.Second
-	if p.w.chance(10) {
-		most = p.w.window
+	if p.w.happensTo(&p.w.slow) {
+		most = 3 * p.w.window
 	}
-	time.Sleep(p.w.between(0, most/10))
-	if !p.there() {
+	pass(ctx, p.w.between(0, most/100))
+	if !p.there() || p.w.does() != answers {
 		return nil, at, errLoss
 	}
 	found := make([]events.Found, len(sought))
@@ -332,11 +382,11 @@ func (p *process) Look(_ context.Context, sought []events.Sought, _ time.Time) (
 				found[i].Adjusted = true
 			}
 		}
-		p.w.happens(s.MsgID, "%s looks as of %d, finds usage %v", p.incarnation, at.UnixMilli()%1e7, found[i].Usage != nil)
+		p.w.happensf(s.MsgID, "%s looks as of %d, finds usage %v", p.incarnation, at.UnixMilli()%1e7, found[i].Usage != nil)
 	}
 	p.w.mu.Unlock()
-	time.Sleep(p.w.between(0, most))
-	if !p.there() {
+	pass(ctx, p.w.between(0, most))
+	if ctx.Err() != nil || !p.there() {
 		return nil, at, errLoss
 	}
 	return found, at, nil
