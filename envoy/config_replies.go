@@ -46,6 +46,8 @@ func replies() []reply {
 		{[]*accesslogv3.AccessLogFilter{atLeast(500), managedFilter()}, reason.Unavailable, 503, "The gateway can't answer this at the moment. Try again in a second."},
 		{is(413), reason.RequestTooLarge, 413, "The request's body is larger than this path allows."},
 		{is(404), reason.RouteUnknown, 404, "There is no such path here. Check the base URL of your client."},
+		// Of Envoy 501, which clients would try again.
+		{is(501), reason.BodyInvalid, 400, "The request has a transfer coding that is not known here. Send a Content-Length, or chunked alone."},
 		{is(408), reason.BodyInvalid, 408, "The request took too long to arrive."},
 		{is(504), reason.Unavailable, 504, slow}, // a route's maxDuration, which sets no flag
 		{flagged("UT", "DT", "SI", "UMSDR"), reason.Unavailable, 504, slow},

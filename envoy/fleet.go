@@ -263,16 +263,22 @@ func (f *Fleet) requested(id int64, r *discoveryv3.DiscoveryRequest) {
 	}
 	url := r.GetTypeUrl()
 	s.taken[url] = r.GetVersionInfo()
-	if url == secretURL && len(r.GetResourceNames()) == 0 {
-		delete(s.taken, url) // it has no use for secrets any more, and won't acknowledge that there are none
+	last, nonce := s.sent[url], r.GetResponseNonce()
+	answers := nonce != "" && nonce == last.nonce
+	unwanted := (url == resourcev3.SecretType || url == resourcev3.RouteType) && len(r.GetResourceNames()) == 0
+	if unwanted {
+		// It has no use for them any more, such as for routes while its listener
+		// can't be bound, and says neither yes nor no to what it is sent.
+		delete(s.taken, url)
 	}
-	if last := s.sent[url]; r.GetErrorDetail() != nil && r.GetResponseNonce() == last.nonce {
+	refuses := r.GetErrorDetail() != nil && answers
+	if refuses {
 		s.refused[url] = refusal{last.version, r.GetErrorDetail().GetMessage()}
+	}
+	if refuses || unwanted && answers {
 		// As if it had that version: or it would be sent the same at once, and
-		// refuse it again, for as long as it is published.
+		// answer the same again, for as long as it is published.
 		r.VersionInfo = last.version
 	}
 	f.signal()
 }
-
-const secretURL = resourcev3.SecretType

@@ -355,6 +355,77 @@ func TestFleetComesAndGoes(t *testing.T) {
 	f.wait() // for nobody
 }
 
+// An Envoy that can't bind its listener drops the routes' subscription, and answers
+// what it is sent of them by neither yes nor no: it isn't sent the same for ever, and
+// gets them when it has a use for them again.
+func TestFleetUnwantedRoutes(t *testing.T) {
+	f := envoy.NewFleet("")
+	t.Cleanup(f.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := envoy.NewServer(nil, nil, envoy.ServerOptions{Fleet: f})
+	go func() { _ = server.Serve(l) }() // ends with Stop
+	t.Cleanup(func() { _ = server.Stop(context.Background()) })
+	publish := func(prefix string) {
+		t.Helper()
+		r, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{l.Addr().String()}}, envoy.Spec{Routes: []envoy.Route{{Prefix: prefix}}})
+		if err == nil {
+			err = f.Publish(r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("/v1")
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := map[string]*discoveryv3.DiscoveryResponse{}
+	say := func(url string, names ...string) {
+		t.Helper()
+		r := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: "n"}, TypeUrl: url, ResourceNames: names, ResponseNonce: last[url].GetNonce()}
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gets := func(url string) *discoveryv3.DiscoveryResponse {
+		t.Helper()
+		r, err := stream.Recv()
+		if err != nil || r.GetTypeUrl() != url {
+			t.Fatalf("got %s %s (%v), want %s", r.GetTypeUrl(), r.GetVersionInfo(), err, url)
+		}
+		last[url] = r
+		return r
+	}
+	say(resourcev3.RouteType, "gateway")
+	first := gets(resourcev3.RouteType)
+	say(resourcev3.RouteType) // no use for them
+	say(resourcev3.ListenerType)
+	gets(resourcev3.ListenerType) // and nothing before it
+	publish("/v2")
+	second := gets(resourcev3.RouteType)
+	if second.GetVersionInfo() == first.GetVersionInfo() {
+		t.Fatal("the same routes again")
+	}
+	say(resourcev3.RouteType)
+	say(resourcev3.ClusterType)
+	gets(resourcev3.ClusterType)
+	say(resourcev3.RouteType, "gateway")
+	if again := gets(resourcev3.RouteType); again.GetVersionInfo() != second.GetVersionInfo() || len(again.GetResources()) != 1 {
+		t.Errorf("subscribed again: %s, %d resources", again.GetVersionInfo(), len(again.GetResources()))
+	}
+}
+
 // With the configuration come credentials of upstreams, and whoever connects is
 // waited for: a stranger gets nothing, and nobody waits for one.
 func TestFleetTellsStrangersNothing(t *testing.T) {

@@ -59,6 +59,7 @@ type node struct {
 	lastUsed *lastUsed
 	gate     *authz.Authorizer
 	server   *envoy.Server
+	probes   *probes
 	freeze   manage.Freeze // of both handlers that change keys
 
 	draining atomic.Bool
@@ -136,7 +137,7 @@ func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startBudgets, n.startRelay, n.startSweep, n.startChecks, n.startManagement,
+		n.startProbes, n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startBudgets, n.startRelay, n.startSweep, n.startChecks, n.startManagement,
 		n.startMetrics, n.announce,
 	} {
 		if err := step(ctx); err != nil {
@@ -345,7 +346,8 @@ func (n *node) startManagement(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.serveHTTP(&n.settings.api, handler)
+	n.probes.becomes(handler)
+	n.onStop(n.probes.stop) // before what it works on
 	return nil
 }
 
@@ -396,7 +398,7 @@ func (n *node) ready() error {
 func (n *node) startMetrics(context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
-	n.serveHTTP(&n.settings.metrics, mux)
+	n.onStop(n.serveHTTP(&n.settings.metrics, mux))
 	return nil
 }
 
@@ -404,8 +406,8 @@ func (n *node) startMetrics(context.Context) error {
 // people and scripts.
 const maxConnections = 1000
 
-// serveHTTP serves h on a bound address until the node stops.
-func (n *node) serveHTTP(a *address, h http.Handler) {
+// serveHTTP serves h on a bound address until stop.
+func (n *node) serveHTTP(a *address, h http.Handler) (stop func(context.Context)) {
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -421,14 +423,14 @@ func (n *node) serveHTTP(a *address, h http.Handler) {
 			n.fail("the "+a.name+" listener", err)
 		}
 	}()
-	n.onStop(func(ctx context.Context) {
+	return func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // long polls are not waited for
 		defer cancel()
 		if err := server.Shutdown(ctx); err != nil {
 			server.Close()
 		}
 		<-done
-	})
+	}
 }
 
 // announce tells the command line where this Tollgate is.
