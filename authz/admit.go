@@ -194,8 +194,9 @@ func (c *check) limits(d []limit.Demand, a *Admission) []limit.Demand {
 // for each answer that it wants, the maximum that it names. Where it names none,
 // what answers of this model usually have; that is our guess and not the
 // caller's wish, so it is cut to what the tightest limit could ever give rather
-// than refused for ever. ok is false where what the caller asked for is more
-// than a whole limit. A WebSocket, accounted by time, and what is free of tokens
+// than refused for ever. How many answers is the caller's wish: several of them are
+// not cut below leastAnswerTokens each. ok is false where what the caller asked for
+// is more than a whole limit. A WebSocket, accounted by time, and what is free of tokens
 // reserve none.
 func (c *check) reservation(a *Admission, demands []limit.Demand) (tokens int64, ok bool) {
 	if c.call.Path.WebSocket || c.call.Path.Free {
@@ -221,13 +222,25 @@ func (c *check) reservation(a *Admission, demands []limit.Demand) (tokens int64,
 	if tightest == 0 || tokens <= tightest {
 		return tokens, true
 	}
-	if c.call.MaxOutput == 0 && a.InputEstimate <= tightest {
-		a.OutputEstimate = tightest - a.InputEstimate
+	if room := tightest - a.InputEstimate; !a.Capped && room >= leastAnswers(c.call.Choices) {
+		a.OutputEstimate = room
 		return tightest, true
 	}
-	c.why.Detail = fmt.Sprintf("This one request may use %d tokens (about %d of prompt, up to %d of output) and the whole limit is %d per minute. "+
-		"Shorten the prompt or lower the maximum of output tokens.", tokens, a.InputEstimate, a.OutputEstimate, tightest)
+	instead := "Shorten the prompt or lower the maximum of output tokens."
+	if c.call.Choices > 1 {
+		instead = "Ask for fewer answers at once, shorten the prompt, or name a lower maximum of output tokens."
+	}
+	c.why.Detail = fmt.Sprintf("This one request may use %d tokens (about %d of prompt, up to %d of output) and the whole limit is %d per minute. %s",
+		tokens, a.InputEstimate, a.OutputEstimate, tightest, instead)
 	return 0, false
+}
+
+// leastAnswers is the least that so many answers without a maximum are reserved.
+func leastAnswers(choices int64) int64 {
+	if choices == 1 { // a limit may be lower than that
+		return 0
+	}
+	return saturatingMul(leastAnswerTokens, choices)
 }
 
 func saturatingMul(a, b int64) int64 {

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"tollgate/authz/catalog"
@@ -65,7 +66,8 @@ type check struct {
 	route     *catalog.Route
 	call      dialect.Call
 	record    *key.Record
-	secret    int // number of the one that was presented
+	presented string // the key, as it stands in the request
+	secret    int    // number of the one that was presented
 	workspace *catalog.Workspace
 	user      *catalog.User
 	model     *catalog.Model
@@ -93,6 +95,7 @@ func (a *Authorizer) Check(ctx context.Context, now time.Time, req *dialect.Requ
 		return
 	}
 	c.why.RequestID = c.id
+	c.hideKey()
 	response := c.call.Dialect.Refuse(c.why)
 	response.Headers = append(response.Headers, d.ResponseHeaders...)
 	d.Reason, d.Response, d.ResponseHeaders = c.why.Reason, &response, nil
@@ -142,6 +145,17 @@ func (c *check) refuse(r reason.Reason) bool {
 	return r == reason.None
 }
 
+// hideKey sees to it that the refusal doesn't repeat the presented key, which people
+// put where the model's name belongs: what answers say is logged.
+func (c *check) hideKey() {
+	switch c.why.Reason {
+	case reason.ModelUnknown, reason.ModelNotDeployed, reason.ModelDenied, reason.ModelAmbiguous: // these quote it
+		if c.presented != "" && (strings.Contains(c.why.Model, c.presented) || strings.Contains(c.why.Detail, c.presented)) {
+			c.why.Model, c.why.Detail = "", "The request has the presented key where the model's name belongs. Name the model there, and send the key in a header only."
+		}
+	}
+}
+
 // defaultFormat is what most keys look like. Its checksum makes guesses and typos
 // cost nothing; its first letters belong to it (a catalog can't have them in
 // another format), so what begins like it and doesn't match was never made.
@@ -155,7 +169,7 @@ func (c *check) findKey(ctx context.Context) bool {
 	if why == reason.None {
 		why, detail = dialect.CheckSecret(c.req.Path, secret)
 	}
-	if c.why.Detail = detail; why != reason.None {
+	if c.presented, c.why.Detail = secret, detail; why != reason.None {
 		return c.refuse(why)
 	}
 	if defaultFormat.Claims(secret) && !defaultFormat.Match(secret) {

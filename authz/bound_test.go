@@ -1,6 +1,11 @@
 package authz
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"tollgate/authz/reason"
+)
 
 // Nothing that an upstream states, or a caller asks for, makes the sums overflow or
 // the guesses useless.
@@ -36,6 +41,41 @@ func TestPartsOfTokens(t *testing.T) {
 	} {
 		if got := Measure(a, Observation{Status: 200, Reported: true, Tokens: c.said}, &Estimator{}).Tokens; got != c.want {
 			t.Errorf("%+v was stated: the event says %+v, want %+v", c.said, got, c.want)
+		}
+	}
+}
+
+// TestReservationOfManyAnswers: how large an answer gets that names no maximum is our
+// guess, and cut to what a limit gives at all; how many are wanted is the caller's
+// wish, and what is more than a whole limit is refused.
+func TestReservationOfManyAnswers(t *testing.T) {
+	for _, c := range []struct {
+		model, fields string
+		tokens        int64 // 0: refused
+	}{
+		{"meta-llama/Llama", ``, firstAnswerTokens},
+		{"meta-llama/Llama", `,"n":3`, 3 * firstAnswerTokens},
+		{"meta-llama/Llama", `,"n":4`, 1000}, // cut
+		{"meta-llama/Llama", `,"n":15`, 1000},
+		{"meta-llama/Llama", `,"n":16`, 0}, // 64 each are more
+		{"meta-llama/Llama", `,"n":1000000000`, 0},
+		{"meta-llama/Llama", `,"n":16,"max_tokens":10`, 160},
+		{"meta-llama/Llama", `,"n":101,"max_tokens":10`, 0},
+		{"small/one", ``, 100}, // one answer is always cut
+		{"small/one", `,"n":2`, 0},
+	} {
+		a, _ := newAuthorizer(t)
+		var d Decision
+		a.Check(t.Context(), start, post("good", `{"model":"`+c.model+`"`+c.fields+`,"messages":[]}`), &d)
+		switch {
+		case c.tokens == 0:
+			if d.Reason != reason.TokenRequestTooLarge || d.Response.Status != 400 || !strings.Contains(string(d.Response.Body), "fewer answers") {
+				t.Errorf("%s%s: %v %+v", c.model, c.fields, d.Reason, d.Response)
+			}
+		case d.Reason != reason.None:
+			t.Errorf("%s%s: %v %s", c.model, c.fields, d.Reason, d.Response.Body)
+		case d.Admission.Reserved.Tokens != c.tokens:
+			t.Errorf("%s%s: %d tokens are reserved, want %d", c.model, c.fields, d.Admission.Reserved.Tokens, c.tokens)
 		}
 	}
 }

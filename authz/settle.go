@@ -281,7 +281,9 @@ func passed(a *Admission, path *dialect.Path, o *Observation, e *Estimator) Toke
 		t.Output = e.Streamed(a.Model, o.Events)
 	}
 	if o.Partly {
-		t.Input, t.CacheRead, t.CacheCreation = o.Tokens.Input, o.Tokens.CacheRead, o.Tokens.CacheCreation
+		if o.Tokens.Input > 0 { // some state nothing before the end, where all is told
+			t.Input, t.CacheRead, t.CacheCreation = o.Tokens.Input, o.Tokens.CacheRead, o.Tokens.CacheCreation
+		}
 		t.Output, t.Reasoning = max(t.Output, o.Tokens.Output), o.Tokens.Reasoning
 	}
 	return t

@@ -40,6 +40,8 @@ func TestMeasure(t *testing.T) {
 			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 46, CacheRead: 30, CacheCreation: 5, Output: 4}, Status: 200}},
 		{"hung up after more was told than passed", Observation{Status: 200, Flags: "DC", Events: 4, Partly: true, Tokens: Tokens{Input: 46, Output: 90, Reasoning: 70}},
 			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 46, Output: 90, Reasoning: 70}, Status: 200}},
+		{"hung up after it was told that nothing went in so far", Observation{Status: 200, Flags: "DC", Events: 4, Partly: true, Tokens: Tokens{Output: 6}},
+			Usage{Outcome: ClientClosed, Measurement: Estimated, Tokens: Tokens{Input: 10, Output: 6}, Status: 200}},
 		{"upstream ends a stream that it told of only at the start", Observation{Status: 200, Events: 4, Complete: true, Partly: true, Tokens: Tokens{Input: 46, Output: 1}},
 			Usage{Outcome: Completed, Measurement: Estimated, Tokens: Tokens{Input: 46, Output: 4}, Status: 200}},
 		{"hung up before the answer", Observation{Flags: "DC"},

@@ -69,7 +69,7 @@ func (b *bucket) make(ctx context.Context, cfg jetstream.KeyValueConfig) (err er
 	if cfg.Replicas, err = copies(b.nc, cfg.Replicas); err != nil {
 		return err
 	}
-	_, err = b.js.CreateKeyValue(ctx, cfg)
+	_, err = onceThere(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return b.js.CreateKeyValue(ctx, cfg) })
 	if errors.Is(err, jetstream.ErrBucketExists) {
 		return b.there(ctx)
 	}

@@ -53,6 +53,17 @@ func noLeader(err error) bool {
 	return errors.As(err, &api) && api.ErrorCode == clusterNotAvailable
 }
 
+// onceThere makes what is kept on several servers, and tries for askTimeout where too
+// few of them are there, as while a cluster starts: they refuse at once, and nothing was
+// made then.
+func onceThere[T any](ctx context.Context, create func(context.Context) (T, error)) (T, error) {
+	return repeat(ctx, askTimeout, create, func(err error) bool {
+		const noPeers = 10005 // nats-server's JSClusterNoPeersErrF
+		var api *jetstream.APIError
+		return nobodyThere(err) || errors.As(err, &api) && api.ErrorCode == noPeers
+	})
+}
+
 // repeat asks until the answer is not one to repeat, most is over or ctx ends.
 func repeat[T any](ctx context.Context, most time.Duration, ask func(context.Context) (T, error), again func(error) bool) (T, error) {
 	const least, longest = 10 * time.Millisecond, 200 * time.Millisecond

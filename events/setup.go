@@ -47,6 +47,9 @@ func SetUp(ctx context.Context, nc *nats.Conn, asked int, dry bool) ([]Done, err
 	var all []Done
 	for _, s := range setUpStreams {
 		done, err := s.setUp(ctx, nc, js, want, dry)
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			return all, fmt.Errorf("%w: this takes the administrator's rights of this version: connect by --nats-admin-nkey admin.nk; if that is what you did, write the users' files again (tollgate nats setup --files-only --dir), and reload the servers", err)
+		}
 		if err != nil {
 			return all, err
 		}

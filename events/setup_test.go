@@ -97,6 +97,9 @@ func TestSetUpNeedsRights(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "tollgate nats setup") {
 		t.Errorf("a replica makes the bucket of objects: %v", err)
 	}
+	if _, err = SetUp(soon(), replica, 0, true); err == nil || !strings.Contains(err.Error(), "--nats-admin-nkey") {
+		t.Errorf("a replica sets up: %v", err)
+	}
 }
 
 // Users that an older version made have no right to what is new since.

@@ -35,7 +35,7 @@ func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	// On disk; what is full refuses what is new rather than lose what nobody has
 	// read; a repetition is recognised.
 	cfg.Storage, cfg.Discard, cfg.Duplicates = jetstream.FileStorage, jetstream.DiscardNew, min(duplicateWindow, cfg.MaxAge)
-	stream, err = js.CreateStream(ctx, cfg)
+	stream, err = onceThere(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, cfg) })
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		stream, err = inTries(ctx, 2*askTimeout, there) // another replica was first
 	}

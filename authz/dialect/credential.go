@@ -1,7 +1,6 @@
 package dialect
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 
@@ -157,25 +156,54 @@ func CheckQuery(query string) (r reason.Reason, detail string) {
 	return reason.None, ""
 }
 
-// CheckSecret refuses a :path whose query has the presented key as the value of a
-// parameter, whatever that is called: the upstream would see it. It does not allocate
-// but for a value with escapes.
+// CheckSecret refuses a :path whose query has the presented key somewhere, whatever
+// the parameter is called and whatever stands beside it: the upstream would see it.
+// A part of a longer word is no key. It does not allocate but for a query with escapes.
 func CheckSecret(target, secret string) (r reason.Reason, detail string) {
 	_, query := SplitPath(target)
-	for query != "" {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		_, value, _ := strings.Cut(pair, "=")
-		if strings.ContainsAny(value, "%+") {
-			if plain, err := url.QueryUnescape(value); err == nil && plain == secret {
-				value = plain
-			}
-		}
-		if value == secret {
-			return reason.KeyAmbiguous, keyInQuery
-		}
+	if hasWord(query, secret) || strings.Contains(query, "%") && hasWord(unpercent(query), secret) {
+		return reason.KeyAmbiguous, keyInQuery
 	}
 	return reason.None, ""
+}
+
+// hasWord reports whether word, which is not "", stands in s without a letter or digit
+// before or behind it.
+func hasWord(s, word string) bool {
+	for before := byte(' '); ; {
+		at := strings.Index(s, word)
+		if at < 0 {
+			return false
+		}
+		if at > 0 {
+			before = s[at-1]
+		}
+		after := s[at+len(word):]
+		if !isAlphanumeric(before) && (after == "" || !isAlphanumeric(after[0])) {
+			return true
+		}
+		s, before = after, word[len(word)-1]
+	}
+}
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// unpercent decodes what is percent-encoded, and leaves what can't be as it is.
+func unpercent(s string) string {
+	plain := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' && i+2 < len(s) {
+			if high, low := unhex(s[i+1]), unhex(s[i+2]); high >= 0 && low >= 0 {
+				c = byte(high<<4 | low)
+				i += 2
+			}
+		}
+		plain = append(plain, c)
+	}
+	return string(plain)
 }
 
 func isKeyParameter(name string) bool {

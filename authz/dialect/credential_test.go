@@ -157,20 +157,30 @@ func TestCheckQuery(t *testing.T) {
 	}
 }
 
-// TestCheckSecret: the presented key is no parameter's value, whatever the parameter is
-// called. Of a part of it, and of a key in the path, nobody takes it for one.
+// TestCheckSecret: the presented key is nowhere in the query, whatever the parameter is
+// called. Of a part of a word, and of a key in the path, nobody takes it for one.
 func TestCheckSecret(t *testing.T) {
 	const secret = "a+b/c="
 	for target, want := range map[string]reason.Reason{
-		"/v1/models":                     reason.None,
-		"/v1/models?":                    reason.None,
-		"/v1/models?a+b/c=&x=y&&":        reason.None,
-		"/v1/models?x=a+b/c=d":           reason.None,
-		"/v1/models?x=a%2":               reason.None,
-		"/models/a+b/c=/predict":         reason.None,
-		"/v1/models?x=a+b/c=":            reason.KeyAmbiguous,
-		"/v1/models?x=1&y=a%2Bb%2Fc%3D":  reason.KeyAmbiguous,
-		"/v1/models?x=%61%2bb/c%3d&y=%g": reason.KeyAmbiguous,
+		"/v1/models":                             reason.None,
+		"/v1/models?":                            reason.None,
+		"/v1/models?x=a+b/c=d":                   reason.None,
+		"/v1/models?x=da%2Bb/c=":                 reason.None,
+		"/v1/models?x=a+b/c=a+b/c=d":             reason.None,
+		"/v1/models?x=a+b/c=da+b/c=":             reason.None,
+		"/v1/models?x=a%2":                       reason.None,
+		"/v1/models?x=a b/c=&a+b%252Fc=":         reason.None,
+		"/models/a+b/c=/predict":                 reason.None,
+		"/v1/models?x=a+b/c=":                    reason.KeyAmbiguous,
+		"/v1/models?a+b/c=&x=y&&":                reason.KeyAmbiguous,
+		"/v1/models?x=1;y=a+b/c=":                reason.KeyAmbiguous,
+		"/v1/models?x=Bearer%20a+b/c=":           reason.KeyAmbiguous,
+		"/v1/models?x=Bearer+a+b/c=":             reason.KeyAmbiguous,
+		"/v1/models?x=%7B%22k%22:%22a%2Bb/c=%22": reason.KeyAmbiguous,
+		"/v1/models?x=https://u:a+b/c=@h/":       reason.KeyAmbiguous,
+		"/v1/models?x=a+b/c=d&y=a+b/c=":          reason.KeyAmbiguous,
+		"/v1/models?x=1&y=a%2Bb%2Fc%3D":          reason.KeyAmbiguous,
+		"/v1/models?x=%61%2bb/c%3d&y=%g":         reason.KeyAmbiguous,
 	} {
 		r, detail := CheckSecret(target, secret)
 		if r != want || (detail != "") != (r != reason.None) || strings.Contains(detail, secret) {

@@ -19,7 +19,7 @@ import (
 type ExplainRequest struct {
 	KeyID     *string `json:"keyId,omitzero" doc:"A key that the presented one sees"`
 	Key       *string `json:"key,omitzero" doc:"Instead: the key itself, as callers present it"`
-	Workspace *string `json:"workspace,omitzero" doc:"Of keyId, for the operator; where there is one workspace it is the default"`
+	Workspace *string `json:"workspace,omitzero" doc:"Of keyId, for the operator; without it the key is found by its id"`
 	Model     *string `json:"model,omitzero" doc:"The model that the request names"`
 	Path      *string `json:"path,omitzero" doc:"The request's path, without a query; without it, the first of the dialect that names a model if the question does"`
 	Method    *string `json:"method,omitzero" doc:"The request's method; without it, the path's"`
@@ -135,7 +135,7 @@ func (a *api) explained(ctx context.Context, c *call, req *ExplainRequest) (*key
 	case req.KeyID == nil:
 		return c.who.rec, nil
 	}
-	ws, err := a.workspace(c.who, given(req.Workspace))
+	ws, err := a.workspaceOfKey(c.who, *req.KeyID, given(req.Workspace))
 	if err != nil {
 		return nil, err
 	}

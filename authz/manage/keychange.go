@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"tollgate/authz/catalog"
 	"tollgate/authz/key"
 )
 
@@ -120,13 +121,8 @@ func (a *api) mayGive(c *call, rec *key.Record) error {
 
 // find returns the key that the path names, if the caller sees it.
 func (a *api) find(ctx context.Context, c *call) (*key.Record, error) {
-	id, named := c.r.PathValue("id"), c.query.Get("workspace")
-	if named == "" && c.who.operator() { // for whom the id is enough
-		if o, ok := a.Index.Owner(id); ok && a.exists(o) {
-			named = o.Workspace
-		}
-	}
-	ws, err := a.workspace(c.who, named)
+	id := c.r.PathValue("id")
+	ws, err := a.workspaceOfKey(c.who, id, c.query.Get("workspace"))
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +137,22 @@ func (a *api) find(ctx context.Context, c *call) (*key.Record, error) {
 		return nil, errNoKey
 	}
 	return rec, nil
+}
+
+// workspaceOfKey is the one in which a key is looked for: for the operator the key's
+// own, where none is named, so that an id is enough however many workspaces there are.
+func (a *api) workspaceOfKey(who *caller, id, named string) (*catalog.Workspace, error) {
+	if named == "" && who.operator() {
+		tables := a.Tables()
+		o, ok := a.Index.Owner(id)
+		switch {
+		case ok && tables.Workspaces[o.Workspace] != nil:
+			named = o.Workspace
+		case len(tables.Workspaces) > 1: // naming one would not make it be there
+			return nil, errNoKey
+		}
+	}
+	return a.workspace(who, named)
 }
 
 // change reads, edits and stores the key that the path names, anew whenever

@@ -75,13 +75,24 @@ func TestRareKeysAreListedInBoundedSteps(t *testing.T) {
 }
 
 // TestAnIDIsEnoughForTheOperator: who made a key in one of several workspaces finds it
-// again without naming that.
+// again without naming that, and is told of one that isn't there that it isn't.
 func TestAnIDIsEnoughForTheOperator(t *testing.T) {
-	s := serve(t)
+	s := gated(t)
 	m := s.create(operator, `{"workspace":"other"}`)
 	s.must(200, "GET", "/api/v1/api-keys/"+m.ID, operator, "")
 	s.must(404, "GET", "/api/v1/api-keys/"+m.ID+"?workspace=demo", operator, "")
+	if e := s.explain(operator, `{"keyId":"`+m.ID+`","model":"shared/one"}`); !e.Allowed || e.Workspace == nil || *e.Workspace != "other" {
+		t.Errorf("explained as %+v", e)
+	}
 	s.must(204, "DELETE", "/api/v1/api-keys/"+m.ID, operator, "")
+	if e := s.explain(operator, `{"keyId":"`+m.ID+`","model":"shared/one"}`); e.Allowed { // told about revoked ones too
+		t.Errorf("explained as %+v", e)
+	}
+	for _, id := range []string{"nope", "01940000-0000-7000-8000-00000000ffff"} {
+		s.must(404, "GET", "/api/v1/api-keys/"+id, operator, "")
+		s.must(404, "DELETE", "/api/v1/api-keys/"+id, operator, "")
+		s.must(404, "POST", "/api/v1/explain", operator, `{"keyId":"`+id+`","model":"shared/one"}`)
+	}
 }
 
 // TestPageHasWhatItSays: of callers that see all keys, a page is full, and the last

@@ -25,6 +25,12 @@ type merged struct {
 	prune   bool
 }
 
+// ApplyChanges reports whether an apply of what was written, without prune, would
+// change what is stored.
+func ApplyChanges(stored, written *catalog.Catalog) bool {
+	return len(merge(stored, written, false).changes) > 0
+}
+
 // merge puts what was written over what is stored. What isn't written stays,
 // unless prune, and so does what the API made or set (see keep). Whether a model
 // that is stored is deployed stays in any case: that is the business of deploy and

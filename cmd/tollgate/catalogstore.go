@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -102,7 +101,7 @@ func openCatalog(ctx context.Context, d documents, p proxies, others peers, file
 			return nil, err
 		}
 	}
-	if given != nil && !same(given, stored) {
+	if given != nil && manage.ApplyChanges(stored, given) {
 		log.Warn("the catalog file differs from the stored catalog, which is in force; tollgate apply brings the file into force", "file", file)
 	}
 	tables, files, err := compileNoting(stored)
@@ -111,12 +110,6 @@ func openCatalog(ctx context.Context, d documents, p proxies, others peers, file
 	}
 	s.install(tables, files, revision, false)
 	return s, p.Finish(s.Tables())
-}
-
-func same(a, b *catalog.Catalog) bool {
-	x, errX := catalog.Encode(a)
-	y, errY := catalog.Encode(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func compile(c *catalog.Catalog) (*catalog.Tables, error) {

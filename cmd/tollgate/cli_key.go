@@ -273,7 +273,7 @@ func newKeyRevoke(k *keyCommand) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p.reach(reach)
+			defer p.reach(reach)
 			if p.json {
 				return nil // the API's answer is empty
 			}

@@ -101,7 +101,7 @@ func (s *restoreSettings) run(ctx context.Context, p *printer, path string) erro
 }
 
 func restoreLog() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return logTo(os.Stderr, slog.LevelWarn)
 }
 
 // open opens what is restored into.
@@ -150,6 +150,6 @@ func (p *printer) restored(done events.Restored) error {
 	if done.Refused > 0 {
 		p.advisef("%d keys were NOT restored: each has a secret that is another key's by now; see the lines above.", done.Refused)
 	}
-	return p.linef("Restored %d keys and documents and %d events; %d and %d were there already, %d keys are revoked now as in the backup.",
+	return p.linef("Restored %d keys and documents and %d events; %d and %d were there already. Keys that are revoked now as in the backup: %d.",
 		done.Added, done.Events.Added, done.Kept, done.Events.There, done.Revoked)
 }

@@ -253,7 +253,7 @@ func madeBy(managed []string) string {
 	case managed[0] == "*":
 		return "command"
 	}
-	return "apply, but " + words(managed, "")
+	return "apply; by command: " + words(managed, "")
 }
 
 // pairs are labels in the order of their names, or a dash.
@@ -270,7 +270,7 @@ func pairs(labels map[string]string) string {
 
 // suspension says what a workspace or a user is after it was suspended or resumed.
 func (p *printer) suspension(r manage.Reach, raw []byte, id string, suspended bool) error {
-	p.reach(r)
+	defer p.reach(r)
 	if p.json {
 		return p.raw(raw)
 	}
@@ -279,7 +279,7 @@ func (p *printer) suspension(r manage.Reach, raw []byte, id string, suspended bo
 
 // deleted says that a workspace or a user is gone.
 func (p *printer) deleted(r manage.Reach, id string) error {
-	p.reach(r)
+	defer p.reach(r)
 	if p.json {
 		return nil // the API's answer is empty
 	}

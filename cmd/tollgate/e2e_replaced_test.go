@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -93,5 +94,19 @@ func testReplaced(t *testing.T, b *bench) {
 				t.Errorf("after its revocation: %v", res)
 			}
 		}
+	})
+
+	// What was used before is in no stream: only the other replicas know it.
+	t.Run("and a new replica knows what was used before", func(t *testing.T) {
+		fresh := d.prepare()
+		fresh.start("serve")
+		fresh.waitServing()
+		within(t, 30*time.Second, "the totals of the others", func() error {
+			want, got := d.replicas[0].cli("usage", "-o", "json"), fresh.cli("usage", "-o", "json")
+			if got != want || !strings.Contains(got, chatModel) {
+				return fmt.Errorf("%s instead of %s", got, want)
+			}
+			return nil
+		})
 	})
 }

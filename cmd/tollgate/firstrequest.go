@@ -1,6 +1,9 @@
 package main
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"tollgate/authz/catalog"
@@ -20,6 +23,27 @@ var firstRequests = map[string]string{
 
 // chatModels are words in the names of models that answer a chat.
 var chatModels = []string{"llama", "chat", "claude", "gpt"}
+
+// demoWorkspace is where a key to try things with belongs: the first that isn't
+// suspended, of those that a catalog file brought if there is one, so that a key is
+// made where the last was, whatever workspaces commands have made since. "": none.
+func demoWorkspace(t *catalog.Tables) string {
+	ids := slices.Sorted(maps.Keys(t.Workspaces))
+	if len(ids) == 0 {
+		return ""
+	}
+	unfit := func(id string) int {
+		ws, n := t.Workspaces[id], 0
+		if ws.Suspended {
+			n = 2
+		}
+		if slices.Contains(ws.Spec.Managed, catalog.Everything) {
+			n++
+		}
+		return n
+	}
+	return slices.MinFunc(ids, func(a, b string) int { return cmp.Compare(unfit(a), unfit(b)) })
+}
 
 // firstRequest is a line to try with a key of the workspace, of the catalog's first
 // route that has one; "" where there is none, or no model to name in it.

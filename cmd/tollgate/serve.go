@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +123,7 @@ func (n *node) greet(w io.Writer, withEnvoy bool, demo string) error {
 	default:
 		b.WriteString("\nMake a key: " + s.command("key create --name first") + "\n")
 	}
-	if line := firstRequest(n.tables(), n.demoWorkspace(), gateway, first(demo, "KEY")); line != "" {
+	if line := firstRequest(n.tables(), demoWorkspace(n.tables()), gateway, first(demo, "KEY")); line != "" {
 		b.WriteString("\nTry it:\n\n  " + line + "\n")
 	}
 	if withEnvoy {
@@ -146,18 +144,9 @@ func (s *settings) command(line string) string {
 // demoKeyLife is how long a demo key lives.
 const demoKeyLife = 7 * 24 * time.Hour
 
-// demoWorkspace is the first one there is; "": none.
-func (n *node) demoWorkspace() string {
-	workspaces := slices.Sorted(maps.Keys(n.tables().Workspaces))
-	if len(workspaces) == 0 {
-		return ""
-	}
-	return workspaces[0]
-}
-
 // makeDemoKey makes a key in that workspace, as anybody would: by the API.
 func (n *node) makeDemoKey(ctx context.Context) (string, error) {
-	workspace := n.demoWorkspace()
+	workspace := demoWorkspace(n.tables())
 	if workspace == "" {
 		return "", errors.New("the catalog has no workspace")
 	}

@@ -46,8 +46,8 @@ type Config struct {
 	Stream Stream
 	// Path is the file of the snapshot; its neighbours begin with its name.
 	Path string
-	// Peers are asked where the stream has dropped what was not counted. nil: there are
-	// none.
+	// Peers are asked where nothing was counted yet, and where the stream has dropped
+	// what was not. nil: there are none.
 	Peers Peers
 	// Folding and Folded are called with the id of each event that was read, counted
 	// before or not: just before Spent has it, and just after. They must be quick and
@@ -72,7 +72,8 @@ type Folder struct {
 	written uint64 // changes that the snapshot has; guarded by writing
 	changes uint64 // guarded by writing
 
-	gapTried int // Run's alone
+	gapTried int  // Run's alone, as the following
+	gapAsked bool // others were, and did not have more
 
 	spending *spending
 
@@ -123,12 +124,7 @@ func Open(cfg Config) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{cfg: cfg, state: state, place: at, spending: newSpending()}
-	f.asOf = AsOf{Seq: at.seq}
-	if at.stored != 0 {
-		f.asOf.Stored = time.Unix(0, at.stored).UTC()
-	}
-	return f, nil
+	return &Folder{cfg: cfg, state: state, place: at, asOf: at.asOf(), spending: newSpending()}, nil
 }
 
 // Totals answers a query. The error wraps ErrQuery or is ErrTooLarge. It holds

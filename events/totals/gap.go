@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Peers are the other replicas, whose totals reach back further than the stream does.
+// Peers are the other replicas, whose totals may reach back further than the stream does.
 type Peers interface {
 	// Snapshot returns a snapshot of the replica that has counted most requests, if
 	// those are more than a number; nil: no other one has, or none answered. It waits
@@ -20,12 +20,13 @@ type Peers interface {
 // before this replica goes on without them: that takes some 6 s.
 const gapTries = 5
 
-var errNobody = errors.New("no other replica has counted what the stream has dropped")
+var errNobody = errors.New("no other replica has counted more")
 
 // fillGap takes the totals of another replica where the stream has dropped events that
 // this one did not count: it is new, its data directory was lost, or it was away for
-// longer than events are kept. Where nobody has more it goes on with what there is.
-// An error means to try again.
+// longer than events are kept. One that has counted nothing asks in any case: others
+// may have counted what was in a stream before this one. Where nobody has more it goes
+// on with what there is. An error means to try again.
 func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
 	first, err := f.cfg.Stream.First(ctx)
 	if err != nil {
@@ -33,9 +34,13 @@ func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
 	}
 	at := f.at()
 	f.mu.RLock()
-	again := at.seq == 0 && len(f.state.series) > 0 // a stream in place of the one before
+	knows := len(f.state.series) > 0
 	f.mu.RUnlock()
-	if again || first <= at.seq+1 {
+	gap := first > at.seq+1
+	switch {
+	case at.seq == 0 && knows: // a stream in place of the one before
+		return nil
+	case !gap && (at.seq > 0 || f.gapAsked):
 		return nil
 	}
 	err = errNobody
@@ -43,11 +48,18 @@ func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
 		if err = f.takeOver(ctx, created, first); err == nil {
 			return nil
 		}
-		if f.gapTried++; f.gapTried < gapTries {
+		f.gapTried++
+		if f.gapTried < gapTries && (gap || !errors.Is(err, errNobody)) {
 			return err
 		}
 	}
-	f.gapTried = 0
+	f.gapTried, f.gapAsked = 0, true
+	if !gap {
+		if !errors.Is(err, errNobody) {
+			f.cfg.Log.Warn("what other replicas counted before this one was there can't be had: totals, and what is spent of budgets and credit, may be too low by it", "error", err)
+		}
+		return nil
+	}
 	f.cfg.Log.Warn("the stream of events has dropped some that were never counted here: totals, and what is spent of budgets and credit, are too low by these",
 		"from", at.seq+1, "to", first-1, "error", err)
 	return nil
@@ -78,7 +90,7 @@ func (f *Folder) takeOver(ctx context.Context, created time.Time, first uint64) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.state, f.place = s, at
-	f.asOf = AsOf{Seq: at.seq, Stored: time.Unix(0, at.stored).UTC()}
+	f.asOf = at.asOf()
 	f.spending.forget()
 	f.changes++
 	f.wake()

@@ -1,14 +1,17 @@
 package totals
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -122,6 +125,75 @@ func TestGapThatNobodyFills(t *testing.T) {
 	}
 }
 
+// What one replica has of a stream that was replaced since is in no stream: a new
+// replica has it from that one, though the new stream has dropped nothing.
+func TestNewReplicaKnowsOfAStreamBefore(t *testing.T) {
+	for name, stored := range map[string]int{"an event came since": 1, "none came since": 0} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				open := func(name string, s *stream, p Peers) *Folder {
+					t.Helper()
+					f, err := Open(Config{Stream: s, Path: filepath.Join(dir, name), Peers: p, Log: quiet})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return f
+				}
+				s := newStream()
+				for i := range 100 {
+					s.store(costly(fmt.Sprint(i)), position(i+1))
+				}
+				old := open("old", s, nil)
+				stop := run(t, old)
+				if err := old.Wait(t.Context(), 100); err != nil {
+					t.Fatal(err)
+				}
+				stop()
+				s = &stream{created: s.created.Add(time.Hour), changed: make(chan struct{})}
+				for i := range stored {
+					s.store(costly(fmt.Sprint(100+i)), position(101+i))
+				}
+				old = open("old", s, nil)
+				defer run(t, old)()
+				synctest.Wait()
+
+				s = &stream{created: s.created, messages: slices.Clone(s.messages), changed: make(chan struct{})} // for one reader
+				others := &peers{folders: []*Folder{old}}
+				f := open("new", s, others)
+				defer run(t, f)()
+				synctest.Wait()
+				last := s.store(costly("last"), position(200))
+				if err := f.Wait(t.Context(), last); err != nil || requests(t, f) != int64(101+stored) || others.asked != 1 {
+					t.Errorf("%v, %d requests of %d, asked %d times", err, requests(t, f), 101+stored, others.asked)
+				}
+			})
+		})
+	}
+}
+
+// A new replica asks once, and goes on at once where nobody has counted anything.
+func TestNewReplicaOfANewStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, others := newStream(), &peers{}
+		f, err := Open(Config{Stream: s, Path: filepath.Join(t.TempDir(), "snapshot"), Peers: others, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		defer run(t, f)()
+		if err := f.Wait(t.Context(), s.store(costly("1"), position(1))); err != nil || others.asked != 1 || time.Since(began) != 0 {
+			t.Errorf("%v, asked %d times, after %v", err, others.asked, time.Since(began))
+		}
+		s.do(func() { s.broken = context.DeadlineExceeded })
+		synctest.Wait()
+		s.do(func() { s.broken = nil })
+		if err := f.Wait(t.Context(), s.store(costly("2"), position(2))); err != nil || others.asked != 1 {
+			t.Errorf("%v, asked %d times", err, others.asked)
+		}
+	})
+}
+
 // On a real NATS, with a snapshot of several pieces: the best of two others is taken.
 func TestGapOverNATS(t *testing.T) {
 	dir := t.TempDir()
@@ -172,6 +244,56 @@ func TestGapOverNATS(t *testing.T) {
 		t.Errorf("%v, %d requests of 20060", err, requests(t, f))
 	}
 }
+
+// A piece fits into a message, also of a server that takes less than usual.
+func TestPieceFits(t *testing.T) {
+	for _, most := range []int64{1 << 10, 4<<10 + 1, 64 << 10, 1 << 20, 8 << 20} {
+		data := make([]byte, pieceSize(most))
+		text, err := json.Marshal(piece{peersVersion, uuid.NewString(), maxSnapshot, data})
+		if err != nil || int64(len(text)) > most || len(data) == 0 || len(data) > pieceBytes {
+			t.Errorf("of %d bytes at most: %d with %d in it, %v", most, len(text), len(data), err)
+		}
+	}
+	if n := pieceSize(0); n != pieceBytes {
+		t.Errorf("not known: %d", n)
+	}
+}
+
+// What isn't a snapshot of this stream, or leaves a gap, too, changes nothing.
+func TestGapAndWrongSnapshots(t *testing.T) {
+	s := newStream()
+	for i := range 10 {
+		s.store(costly(fmt.Sprint(i)), position(i+1))
+	}
+	s.do(func() { s.messages = s.messages[6:] })
+	counted := newState()
+	counted.Fold(&event{id: "x", workspace: "w", key: "k", model: "m", at: time.Now(), counts: Counts{Requests: 1}}, events.Position{})
+	for name, at := range map[string]place{
+		"of another stream": {created: s.created.UnixNano() + 1, seq: 8, stored: 1},
+		"too old":           {created: s.created.UnixNano(), seq: 5, stored: 1},
+		"damaged":           {created: s.created.UnixNano(), seq: 8, stored: 1},
+	} {
+		var b bytes.Buffer
+		if err := counted.writeSnapshot(&b, at); err != nil {
+			t.Fatal(err)
+		}
+		if name == "damaged" {
+			b.Bytes()[b.Len()/2] ^= 1
+		}
+		f, err := Open(Config{Stream: s, Path: filepath.Join(t.TempDir(), "snapshot"), Peers: told(b.Bytes()), Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.takeOver(t.Context(), s.created, 7); err == nil || requests(t, f) != 0 || f.at() != (place{}) {
+			t.Errorf("%s: %v, %d requests, %v", name, err, requests(t, f), f.at())
+		}
+	}
+}
+
+// told is a snapshot that somebody sends.
+type told []byte
+
+func (b told) Snapshot(context.Context, int64) ([]byte, error) { return b, nil }
 
 // purge drops what is before a place, as retention does.
 func purge(t *testing.T, nc *nats.Conn, before uint64) {

@@ -24,8 +24,9 @@ const (
 	// askWindow is how long answers are waited for, pieceTimeout for how long a piece.
 	askWindow, pieceTimeout = time.Second, 10 * time.Second
 	// pieceBytes is what goes into a message, a third more as base64: less than the
-	// 1 MiB that a NATS server takes.
-	pieceBytes = 512 << 10
+	// 1 MiB that a NATS server takes unless it is told otherwise. pieceRest is more than
+	// what is around it.
+	pieceBytes, pieceRest = 512 << 10, 512
 	// maxSnapshot bounds what is taken from another replica.
 	maxSnapshot = 4 << 30
 	// keptFor is how long a snapshot is kept for who asks for its next piece.
@@ -142,7 +143,7 @@ func (p natsPeers) piece(ctx context.Context, replica string, r pieceRequest) (g
 // Serve answers other replicas that ask for totals, until stop is called. A snapshot
 // for them is in memory while they fetch it, one at a time.
 func Serve(nc *nats.Conn, replica string, f *Folder) (stop func(), err error) {
-	s := &served{folder: f}
+	s := &served{folder: f, most: func() int { return pieceSize(nc.MaxPayload()) }}
 	asked, err := nc.Subscribe(askSubject, func(m *nats.Msg) {
 		var a ask
 		counted, current := f.Offer()
@@ -178,6 +179,7 @@ func respond(m *nats.Msg, answer any) {
 // served is the snapshot that others fetch.
 type served struct {
 	folder *Folder
+	most   func() int // bytes of a piece
 
 	mu   sync.Mutex
 	id   string // guarded by mu, as the following; "": there is none
@@ -192,7 +194,16 @@ func (s *served) piece(r pieceRequest) piece {
 		return piece{Version: peersVersion}
 	}
 	s.end.Reset(keptFor)
-	return piece{peersVersion, s.id, len(s.text), s.text[r.Offset:min(r.Offset+pieceBytes, len(s.text))]}
+	return piece{peersVersion, s.id, len(s.text), s.text[r.Offset:min(r.Offset+s.most(), len(s.text))]}
+}
+
+// pieceSize is what fits into a message of a server that takes so many bytes, which
+// may be set to less than usual; 0: it is not known.
+func pieceSize(maxPayload int64) int {
+	if maxPayload <= 0 {
+		return pieceBytes
+	}
+	return int(min(pieceBytes, max(1, (maxPayload-pieceRest)/4*3)))
 }
 
 // make writes a snapshot, unless there is one that somebody fetches; s.mu is held.

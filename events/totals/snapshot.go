@@ -323,6 +323,14 @@ func (r *decoder) seen(s *seen) {
 	}
 }
 
+func (at place) asOf() AsOf {
+	a := AsOf{Seq: at.seq}
+	if at.stored != 0 {
+		a.Stored = time.Unix(0, at.stored).UTC()
+	}
+	return a
+}
+
 func (at place) String() string {
 	return fmt.Sprintf("event %d of the stream made %s", at.seq, time.Unix(0, at.created).UTC().Format(time.RFC3339))
 }
