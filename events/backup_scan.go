@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,9 +15,42 @@ import (
 // moment, however much was written meanwhile; of a name in a bucket, whose older
 // messages are dropped, the last one read counts.
 //
-// It fails at the first sign that something may have been lost, and with f's
-// error. f may take up to a minute.
+// At a sign that something may have been lost, such as a second of silence, it goes on
+// behind the last message that it had, and fails when that happens three times
+// without a message in between; and it fails with f's error. f may take up to a minute.
 func scanStream(ctx context.Context, js jetstream.JetStream, stream string, after uint64, headersOnly bool, f func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	const tries = 3
+	var refused error // by f
+	for try := 1; ; try++ {
+		err := scanOnce(ctx, js, stream, after, headersOnly, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+			refused = f(m, meta)
+			after, try = meta.Sequence.Stream, 1
+			return refused
+		})
+		if err == nil || refused != nil || ctx.Err() != nil || try == tries {
+			return err
+		}
+		if there := holds(ctx, js, stream, after); there != nil {
+			return errors.Join(err, there)
+		}
+	}
+}
+
+// holds says that a stream has come as far as a place: else it is another one by now,
+// and what was read of the one before must not be taken for the beginning of this.
+func holds(ctx context.Context, js jetstream.JetStream, stream string, place uint64) error {
+	s, err := inTries(ctx, 2*askTimeout, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, stream) })
+	if err != nil {
+		return fmt.Errorf("reading the stream %s: %w", stream, err)
+	}
+	if last := s.CachedInfo().State.LastSeq; last < place {
+		return fmt.Errorf("the stream %s ends at %d now, and had come to %d: it was replaced meanwhile", stream, last, place)
+	}
+	return nil
+}
+
+// scanOnce is scanStream without patience.
+func scanOnce(ctx context.Context, js jetstream.JetStream, stream string, after uint64, headersOnly bool, f func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	actx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	consumer, err := js.CreateConsumer(actx, stream, jetstream.ConsumerConfig{
