@@ -355,12 +355,10 @@ func TestFleetComesAndGoes(t *testing.T) {
 	f.wait() // for nobody
 }
 
-// An Envoy that can't bind its listener drops the routes' subscription, and answers
-// what it is sent of them by neither yes nor no: it isn't sent the same for ever, and
-// gets them when it has a use for them again.
-func TestFleetUnwantedRoutes(t *testing.T) {
-	f := envoy.NewFleet("")
-	t.Cleanup(f.Close)
+// serveFleet serves a fleet alone until the test ends, for whoever speaks to it
+// without an Envoy, and returns its address.
+func serveFleet(t *testing.T, f *envoy.Fleet) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -368,9 +366,19 @@ func TestFleetUnwantedRoutes(t *testing.T) {
 	server := envoy.NewServer(nil, nil, envoy.ServerOptions{Fleet: f})
 	go func() { _ = server.Serve(l) }() // ends with Stop
 	t.Cleanup(func() { _ = server.Stop(context.Background()) })
+	return l.Addr().String()
+}
+
+// An Envoy that can't bind its listener drops the routes' subscription, and answers
+// what it is sent of them by neither yes nor no: it isn't sent the same for ever, and
+// gets them when it has a use for them again.
+func TestFleetUnwantedRoutes(t *testing.T) {
+	f := envoy.NewFleet("")
+	t.Cleanup(f.Close)
+	addr := serveFleet(t, f)
 	publish := func(prefix string) {
 		t.Helper()
-		r, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{l.Addr().String()}}, envoy.Spec{Routes: []envoy.Route{{Prefix: prefix}}})
+		r, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{addr}}, envoy.Spec{Routes: []envoy.Route{{Prefix: prefix}}})
 		if err == nil {
 			err = f.Publish(r)
 		}
@@ -379,7 +387,7 @@ func TestFleetUnwantedRoutes(t *testing.T) {
 		}
 	}
 	publish("/v1")
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,21 +439,15 @@ func TestFleetUnwantedRoutes(t *testing.T) {
 func TestFleetTellsStrangersNothing(t *testing.T) {
 	f := envoy.NewFleet("the-token")
 	t.Cleanup(f.Close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := envoy.NewServer(nil, nil, envoy.ServerOptions{Fleet: f})
-	go func() { _ = server.Serve(l) }() // ends with Stop
-	t.Cleanup(func() { _ = server.Stop(context.Background()) })
-	resources, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{l.Addr().String()}}, envoy.Spec{})
+	addr := serveFleet(t, f)
+	resources, err := envoy.Build(envoy.Options{Listen: "127.0.0.1:1", Servers: []string{addr}}, envoy.Spec{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Publish(resources); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
