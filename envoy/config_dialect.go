@@ -26,12 +26,14 @@ const (
 func otherDialects() []*dialect.Dialect {
 	var others []*dialect.Dialect
 	for _, name := range dialect.Names() {
-		if d, _ := dialect.Lookup(name); d.Style != dialect.OpenAI {
+		if d, _ := dialect.Lookup(name); refusesOtherwise(d) {
 			others = append(others, d)
 		}
 	}
 	return others
 }
+
+func refusesOtherwise(d *dialect.Dialect) bool { return d.Style != dialect.OpenAI }
 
 // dialects are those of otherDialects that the spec has.
 func (s Spec) dialects() []*dialect.Dialect {
@@ -51,7 +53,7 @@ func checkDialect(name string) error {
 
 // note adds a route's dialect to its filters.
 func note(name string, filters map[string]*anypb.Any) {
-	if !slices.ContainsFunc(otherDialects(), func(d *dialect.Dialect) bool { return d.Name == name }) {
+	if d, ok := dialect.Lookup(name); !ok || !refusesOtherwise(d) {
 		return
 	}
 	filters[dialectFilterName] = pack(&headermetadatav3.Config{RequestRules: []*headermetadatav3.Config_Rule{{
@@ -66,5 +68,5 @@ func note(name string, filters map[string]*anypb.Any) {
 func dialectFilter(d *dialect.Dialect) *accesslogv3.AccessLogFilter {
 	return metadataFilter(dialectFilterName, metaDialect, &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{
 		StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: d.Name}},
-	}})
+	}}, false)
 }

@@ -239,26 +239,13 @@ func metadataAction(key, namespace, path, standIn string) *routev3.RateLimit_Act
 // the client hung up before it (DC), or it came too late (UAEX). There is no
 // admission token then, and Tollgate has not answered either. See lostServer.
 func lostRequests(o Options) *accesslogv3.AccessLog {
-	without := func(path string) *accesslogv3.AccessLogFilter {
-		return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
-			Matcher: &matcherv3.MetadataMatcher{
-				Filter: checkFilter,
-				Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: path}}},
-				// What is there is not null. Envoy's filter looks at this value alone: it
-				// takes no notice of the matcher's invert.
-				Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_NullMatch_{NullMatch: &matcherv3.ValueMatcher_NullMatch{}}},
-			},
-			MatchIfKeyNotFound: wrapperspb.Bool(true),
-		}}}
-	}
+	// What is there is not null. Envoy's filter looks at this value alone: it takes no
+	// notice of a matcher's invert.
+	null := &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_NullMatch_{NullMatch: &matcherv3.ValueMatcher_NullMatch{}}}
+	without := func(key string) *accesslogv3.AccessLogFilter { return metadataFilter(checkFilter, key, null, true) }
 	return &accesslogv3.AccessLog{
-		Name: "envoy.access_loggers.http_grpc",
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
-			Filters: []*accesslogv3.AccessLogFilter{
-				{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"DC", "UAEX"}}}},
-				without(metaToken), without(metaAnswered),
-			},
-		}}},
+		Name:   "envoy.access_loggers.http_grpc",
+		Filter: allOf(flagFilter("DC", "UAEX"), without(metaToken), without(metaAnswered)),
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 			LogName:             "lost",
 			TransportApiVersion: corev3.ApiVersion_V3,

@@ -110,7 +110,7 @@ func replyHeader(name, value string) *corev3.HeaderValueOption {
 // answeredFilter matches what Tollgate answered, by the metadata that came with
 // it. The response flag is no help: it is the same where Tollgate didn't answer.
 func answeredFilter() *accesslogv3.AccessLogFilter {
-	return metadataFilter(checkFilter, metaAnswered, &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_BoolMatch{BoolMatch: true}})
+	return metadataFilter(checkFilter, metaAnswered, &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_BoolMatch{BoolMatch: true}}, false)
 }
 
 // managedFilter matches a managed request: see managedRoute.
@@ -120,15 +120,16 @@ func managedFilter() *accesslogv3.AccessLogFilter {
 	}}}
 }
 
-// metadataFilter matches by a string or word of dynamic metadata.
-func metadataFilter(namespace, key string, value *matcherv3.ValueMatcher) *accesslogv3.AccessLogFilter {
+// metadataFilter matches by a value of dynamic metadata; absent: also where there is
+// none.
+func metadataFilter(namespace, key string, value *matcherv3.ValueMatcher, absent bool) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
 		Matcher: &matcherv3.MetadataMatcher{
 			Filter: namespace,
 			Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key}}},
 			Value:  value,
 		},
-		MatchIfKeyNotFound: wrapperspb.Bool(false),
+		MatchIfKeyNotFound: wrapperspb.Bool(absent),
 	}}}
 }
 

@@ -170,12 +170,8 @@ func checkServer(ctx context.Context, nc *nats.Conn) error {
 	// For longer than an election takes: who starts after a fault starts during one.
 	ctx, cancel := context.WithTimeout(ctx, 3*askTimeout)
 	defer cancel()
-	_, err = repeat(ctx, 3*askTimeout, func(ctx context.Context) (*jetstream.AccountInfo, error) {
-		ctx, cancel := context.WithTimeout(ctx, oneTry)
-		defer cancel()
-		return js.AccountInfo(ctx)
-	}, func(err error) bool {
-		return (nobodyThere(err) || unanswered(err)) && !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
+	_, err = repeat(ctx, 3*askTimeout, briefly(js.AccountInfo), func(err error) bool {
+		return noAnswer(err) && !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
 	})
 	switch {
 	case err == nil:

@@ -33,35 +33,44 @@ func patiently[T any](ctx context.Context, most time.Duration, ask func(context.
 func inTries[T any](ctx context.Context, most time.Duration, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	return repeat(ctx, most, func(ctx context.Context) (T, error) {
+	return repeat(ctx, most, briefly(ask), noAnswer)
+}
+
+// briefly asks for oneTry.
+func briefly[T any](ask func(context.Context) (T, error)) func(context.Context) (T, error) {
+	return func(ctx context.Context) (T, error) {
 		ctx, cancel := context.WithTimeout(ctx, oneTry)
 		defer cancel()
 		return ask(ctx)
-	}, func(err error) bool {
-		return nobodyThere(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
-	})
+	}
 }
+
+// noAnswer reports whether a question may be asked again that does no harm.
+func noAnswer(err error) bool { return nobodyThere(err) || unanswered(err) }
 
 func nobodyThere(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) || noLeader(err)
 }
 
-// noLeader reports whether the servers of a cluster have no leader among them.
-func noLeader(err error) bool {
-	const clusterNotAvailable = 10008 // nats-server's JSClusterNotAvailErr
+// Codes of nats-server that the client library has no names for.
+const (
+	clusterNotAvailable jetstream.ErrorCode = 10008 // JSClusterNotAvailErr
+	noPeers             jetstream.ErrorCode = 10005 // JSClusterNoPeersErrF
+)
+
+func refusedBy(err error, code jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == clusterNotAvailable
+	return errors.As(err, &api) && api.ErrorCode == code
 }
+
+// noLeader reports whether the servers of a cluster have no leader among them.
+func noLeader(err error) bool { return refusedBy(err, clusterNotAvailable) }
 
 // onceThere makes what is kept on several servers, and tries for askTimeout where too
 // few of them are there, as while a cluster starts: they refuse at once, and nothing was
 // made then.
 func onceThere[T any](ctx context.Context, create func(context.Context) (T, error)) (T, error) {
-	return repeat(ctx, askTimeout, create, func(err error) bool {
-		const noPeers = 10005 // nats-server's JSClusterNoPeersErrF
-		var api *jetstream.APIError
-		return nobodyThere(err) || errors.As(err, &api) && api.ErrorCode == noPeers
-	})
+	return repeat(ctx, askTimeout, create, func(err error) bool { return nobodyThere(err) || refusedBy(err, noPeers) })
 }
 
 // repeat asks until the answer is not one to repeat, most is over or ctx ends.

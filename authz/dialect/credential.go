@@ -193,30 +193,31 @@ func isAlphanumeric(c byte) bool {
 // unpercent decodes what is percent-encoded, and leaves what can't be as it is.
 func unpercent(s string) string {
 	plain := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == '%' && i+2 < len(s) {
-			if high, low := unhex(s[i+1]), unhex(s[i+2]); high >= 0 && low >= 0 {
-				c = byte(high<<4 | low)
-				i += 2
-			}
-		}
+	for s != "" {
+		var c byte
+		c, s = percentByte(s)
 		plain = append(plain, c)
 	}
 	return string(plain)
 }
 
+// percentByte is the first byte of s, which is not "", decoded where it is
+// percent-encoded, and what follows it.
+func percentByte(s string) (c byte, rest string) {
+	if s[0] == '%' && len(s) > 2 {
+		if high, low := unhex(s[1]), unhex(s[2]); high >= 0 && low >= 0 {
+			return byte(high<<4 | low), s[3:]
+		}
+	}
+	return s[0], s[1:]
+}
+
 func isKeyParameter(name string) bool {
 	var buf [len("authorization") + 1]byte
 	n := 0
-	for i := 0; i < len(name); i++ {
-		c := name[i]
-		if c == '%' && i+2 < len(name) {
-			if high, low := unhex(name[i+1]), unhex(name[i+2]); high >= 0 && low >= 0 {
-				c = byte(high<<4 | low)
-				i += 2
-			}
-		}
+	for name != "" {
+		var c byte
+		c, name = percentByte(name)
 		switch {
 		case c == '-' || c == '_' || c == '+' || c == ' ':
 			continue

@@ -303,11 +303,14 @@ func (a *api) outermost() http.Handler {
 // allow sets the header Allow for a path that takes other methods, and reports whether
 // there are any.
 func (a *api) allow(h http.Header, r *http.Request) bool {
+	if !clean(r.URL.Path) {
+		return false
+	}
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		other := *r
 		other.Method = method
-		if _, pattern := a.mux.Handler(&other); pattern != "" && clean(r.URL.Path) {
+		if _, pattern := a.mux.Handler(&other); pattern != "" {
 			allowed = append(allowed, method)
 		}
 	}
