@@ -43,7 +43,7 @@ type source interface {
 }
 
 func (b *bucket) identity(ctx context.Context) (created time.Time, last uint64, err error) {
-	stream, err := inTries(ctx, askTimeout, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.stream()) })
+	stream, err := asked(ctx, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.stream()) })
 	if err != nil {
 		return time.Time{}, 0, err
 	}

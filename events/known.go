@@ -152,11 +152,6 @@ func (u *SharedUsage) scan(ctx context.Context, since time.Time, sought []Sought
 	return s, s.read(ctx, c, end)
 }
 
-// asked is the answer to one question, which may be lost.
-func asked[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
-	return inTries(ctx, askTimeout, ask)
-}
-
 // adjustedSubject is AdjustedSubject of what has that Subject.
 func adjustedSubject(subject string) string { return TypeAdjusted + subject[len(TypeUsage):] }
 

@@ -36,6 +36,11 @@ func inTries[T any](ctx context.Context, most time.Duration, ask func(context.Co
 	return repeat(ctx, most, briefly(ask), noAnswer)
 }
 
+// asked is inTries for as long as one question may take.
+func asked[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	return inTries(ctx, askTimeout, ask)
+}
+
 // briefly asks for oneTry.
 func briefly[T any](ask func(context.Context) (T, error)) func(context.Context) (T, error) {
 	return func(ctx context.Context) (T, error) {

@@ -56,9 +56,7 @@ func (b *bucket) read(ctx context.Context, filter string, from uint64) (_ *reade
 		return nil, nats.ErrDisconnected
 	}
 
-	cctx, done := context.WithTimeout(rctx, askTimeout)
-	defer done()
-	r.consumer, err = b.js.CreateConsumer(cctx, b.stream(), jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		FilterSubject:     filter,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       max(1, from),
@@ -66,6 +64,10 @@ func (b *bucket) read(ctx context.Context, filter string, from uint64) (_ *reade
 		MemoryStorage:     true,
 		Replicas:          1,
 		InactiveThreshold: 10 * time.Second, // it deletes itself if stop can't
+	}
+	// In tries: while the cluster elects who places consumers, it says nothing.
+	r.consumer, err = asked(rctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		return b.js.CreateConsumer(ctx, b.stream(), cfg)
 	})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,12 +95,16 @@ func (p *process) lives() bool {
 	}
 }
 
-// tail is the end of what it had to say.
+// tail is the end of what it had to say, without its connections' comings and
+// goings.
 func (p *process) tail() string {
-	const most = 4 << 10
+	const most = 12 // lines
 	text, err := os.ReadFile(p.log())
 	if err != nil {
 		return err.Error()
 	}
-	return string(text[max(0, len(text)-most):])
+	lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool {
+		return line == "" || strings.Contains(line, " - rid:") || strings.Contains(line, " - cid:")
+	})
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
