@@ -96,11 +96,11 @@ func (c *check) admission() *Admission {
 	for i := range c.req.Headers {
 		switch h := &c.req.Headers[i]; h.Name {
 		case "x-client-request-id":
-			a.ClientRequestID = bounded(h.Value)
+			a.ClientRequestID = c.kept(h.Value)
 		case "x-request-id":
-			a.ProxyRequestID = bounded(h.Value)
+			a.ProxyRequestID = c.kept(h.Value)
 		case "traceparent":
-			a.TraceParent = bounded(h.Value)
+			a.TraceParent = c.kept(h.Value)
 		}
 	}
 	return a
@@ -109,9 +109,13 @@ func (c *check) admission() *Admission {
 // maxKept bounds what is kept of one header of the caller.
 const maxKept = 256
 
-// bounded is a copy of a caller's header that may be kept: not the request's
-// memory, no more than maxKept bytes.
-func bounded(s string) string {
+// kept is a copy of a caller's header that may be kept: not the request's memory, no
+// more than maxKept bytes, and nothing where it has the presented key in it, which
+// would go into the journal and the event.
+func (c *check) kept(s string) string {
+	if c.presented != "" && strings.Contains(s, c.presented) {
+		return ""
+	}
 	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), maxKept)], ""))
 }
 
@@ -155,7 +159,7 @@ func (c *check) tags() []Label {
 	for _, name := range c.tables.Settings.TagHeaders {
 		for i := range c.req.Headers {
 			if c.req.Headers[i].Name == name {
-				tags = append(tags, Label{Name: name, Value: bounded(c.req.Headers[i].Value)})
+				tags = append(tags, Label{Name: name, Value: c.kept(c.req.Headers[i].Value)})
 				break
 			}
 		}
@@ -266,8 +270,13 @@ func limitSentence(v *limit.Verdict) string {
 	return fmt.Sprintf("The %s's limit of %d %s is reached. Try again in %s.", v.Scope, v.Limit, what, v.Wait.Round(time.Millisecond))
 }
 
-// credentialHeaders are what a caller's credential may stand in: it never goes on.
-var credentialHeaders = []string{"authorization", "x-api-key", "api-key"}
+// credentialHeaders are what a caller's credential may stand in, here or at a service
+// that an upstream is, and by what OpenAI's clients name who pays: none of them goes on.
+// At the upstream the operator's credential decides, for all callers alike.
+var credentialHeaders = slices.Concat(dialect.KeyHeaders(), []string{
+	"proxy-authorization", "x-goog-api-key", "ocp-apim-subscription-key",
+	"openai-organization", "openai-project",
+})
 
 // forward says where the request goes and what the upstream is told.
 func (c *check) forward(a *Admission) {
@@ -291,6 +300,9 @@ func (c *check) forward(a *Admission) {
 		if name := c.model.UpstreamModel; name != c.model.ID {
 			d.Path = c.call.Retarget(c.req.Path, name)
 			if at, text, ok := c.call.Rename(name); ok {
+				d.Edits = append(d.Edits, Edit{Span: at, Text: text})
+			}
+			if at, text, ok := c.call.Relength(name); ok {
 				d.Edits = append(d.Edits, Edit{Span: at, Text: text})
 			}
 		}

@@ -240,7 +240,7 @@ func TestAdmission(t *testing.T) {
 	if got := fmt.Sprint(d.SetHeaders); got != want {
 		t.Errorf("the upstream is told\n%s, want\n%s", got, want)
 	}
-	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key]" {
+	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key "+foreign+"]" {
 		t.Errorf("removed %v", d.RemoveHeaders)
 	}
 	want = "[{x-ratelimit-limit-requests 5} {x-ratelimit-remaining-requests 4} "
@@ -248,6 +248,24 @@ func TestAdmission(t *testing.T) {
 		t.Errorf("the caller is told %s", got)
 	}
 }
+
+// What is kept of a caller's headers goes into the journal and the event: the presented
+// key must not, wherever people put it.
+func TestKeptHeadersHaveNoKey(t *testing.T) {
+	a, _ := newAuthorizer(t)
+	var d Decision
+	a.Check(t.Context(), start, post("good", chat("meta-llama/Llama"), dialect.Header{Name: "x-tag", Value: "Bearer good"},
+		dialect.Header{Name: "x-client-request-id", Value: "good"}, dialect.Header{Name: "traceparent", Value: "00-good-01"}), &d)
+	if d.Admission == nil {
+		t.Fatalf("refused: %s", d.Response.Body)
+	}
+	if kept := fmt.Sprint(d.Admission.ClientRequestID, d.Admission.TraceParent, d.Admission.Tags); strings.Contains(kept, "good") || !strings.Contains(kept, "x-tag") {
+		t.Errorf("kept %s", kept)
+	}
+}
+
+// foreign are the headers of other services' credentials and accounts.
+const foreign = "proxy-authorization x-goog-api-key ocp-apim-subscription-key openai-organization openai-project"
 
 func TestUsageOfAStreamIsAskedFor(t *testing.T) {
 	a, _ := newAuthorizer(t)
@@ -288,7 +306,7 @@ func TestCredentialIsSwapped(t *testing.T) {
 		t.Errorf("set %s", set)
 	}
 	// A proxy removes after it sets: what is set must not be removed.
-	if fmt.Sprint(d.RemoveHeaders) != "[x-api-key api-key]" {
+	if fmt.Sprint(d.RemoveHeaders) != "[x-api-key api-key "+foreign+"]" {
 		t.Errorf("removed %v", d.RemoveHeaders)
 	}
 	// Where the cluster is Tollgate's, Envoy adds the credential by itself.
@@ -300,7 +318,7 @@ func TestCredentialIsSwapped(t *testing.T) {
 	if text := fmt.Sprintf("%+v", d); strings.Contains(text, "sk-upstream") {
 		t.Errorf("the answer carries the credential: %s", text)
 	}
-	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key]" {
+	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key "+foreign+"]" {
 		t.Errorf("removed %v", d.RemoveHeaders)
 	}
 }

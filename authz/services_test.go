@@ -19,7 +19,7 @@ models:
   - {id: asleep, deployed: false}
   - {id: voices, cluster: minimax}
   - {id: speech-02-hd, cluster: speech}
-routes: [{dialect: minibase}, {dialect: baseten}, {dialect: minimax, model: voices}]
+routes: [{dialect: minibase}, {dialect: baseten}, {dialect: minimax, model: voices}, {dialect: openai}]
 `
 
 func serviceRequest(method, path, body string, headers ...dialect.Header) *dialect.Request {
@@ -45,7 +45,7 @@ func TestMinibase(t *testing.T) {
 	if got := body[:e.Span.Start] + e.Text + body[e.Span.End:]; got != strings.Replace(body, "micro_base", "org%2Fmicro+base", 1) {
 		t.Errorf("%s goes on", got)
 	}
-	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key cookie]" {
+	if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key "+foreign+" cookie]" {
 		t.Errorf("removed %v: a cookie named model_id goes on", d.RemoveHeaders)
 	}
 	if d.Admission.OutputEstimate != 16 || d.Admission.PromptBytes != 3 {
@@ -61,6 +61,24 @@ func TestMinibase(t *testing.T) {
 		if d.Response == nil || !strings.Contains(string(d.Response.Body), want) || !strings.HasPrefix(string(d.Response.Body), `{"success":false,`) {
 			t.Errorf("%s: %+v", bad, d.Response)
 		}
+	}
+}
+
+// TestModelOfAMeasuredPart: where a form tells how long each part is, it goes on telling
+// the truth.
+func TestModelOfAMeasuredPart(t *testing.T) {
+	a, _ := newAuthorizer(t)
+	withCatalog(t, a, servicesCatalog)
+	const body = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\nContent-Length: 10\r\n\r\nmicro_base\r\n--b--\r\n"
+	var d Decision
+	a.Check(t.Context(), start, serviceRequest("POST", "/v1/audio/transcriptions", body, dialect.Header{Name: "content-type", Value: "multipart/form-data; boundary=b"}), &d)
+	if d.Admission == nil || len(d.Edits) != 2 {
+		t.Fatalf("%v %+v", d.Reason, d)
+	}
+	length, model := d.Edits[0], d.Edits[1]
+	got := body[:length.Span.Start] + length.Text + body[length.Span.End:model.Span.Start] + model.Text + body[model.Span.End:]
+	if got != strings.NewReplacer("10", "14", "micro_base", "org/micro base").Replace(body) {
+		t.Errorf("%s goes on", got)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"tollgate/authz/dialect"
 )
 
 // routesName is what the gateway's routes are called.
@@ -59,6 +61,9 @@ func buildRoutes(o Options, spec Spec) *routev3.RouteConfiguration {
 		// Nobody downstream of the answer can read the usage of a compressed one,
 		// and nobody is internal because it connects over loopback.
 		RequestHeadersToRemove: []string{"accept-encoding", "x-envoy-internal"},
+		// What upstreams tell of their account; what Tollgate tells of the caller's
+		// comes after it.
+		ResponseHeadersToRemove: dialect.AccountHeaders(),
 		// The same reading of a host as the Check's: see catalog.HostName.
 		IgnorePortInHostMatching: true,
 		VirtualHosts:             buildHosts(o, spec),

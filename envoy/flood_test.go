@@ -94,7 +94,7 @@ func floodSocket(addr, head string, want int) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	go func() { // until it is cut off
@@ -127,7 +127,7 @@ func floodHTTP2(addr string) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
@@ -294,7 +294,7 @@ func TestConnectionLimit(t *testing.T) {
 			return err
 		}
 		held = append(held, conn)
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprint(conn, "GET /v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n\r\n")
 		_, err = bufio.NewReader(conn).ReadString('\n') // the status line
 		return err

@@ -19,6 +19,7 @@ import (
 	"tollgate/authz/dialect"
 	"tollgate/envoy"
 	"tollgate/envoy/envoytest"
+	"tollgate/events/natstest/freeaddr"
 )
 
 // deployment is several replicas behind one Envoy, and what they know together.
@@ -88,7 +89,7 @@ func (r *replica) start() {
 	t.Helper()
 	addr := r.addr
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = freeaddr.Take(t)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -179,7 +180,7 @@ func newDeployment(t *testing.T, n int, grace time.Duration) *deployment {
 	d.upstream = httptest.NewServer(http.HandlerFunc(serveModel))
 	t.Cleanup(d.upstream.Close)
 	// A busy machine must not look like a replica that doesn't answer.
-	d.config = envoy.Options{Listen: envoytest.FreeAddr(t), Token: "the deployment's", CheckTimeout: 10 * time.Second}
+	d.config = envoy.Options{Listen: freeaddr.Take(t), Token: "the deployment's", CheckTimeout: 10 * time.Second}
 	var servers []string
 	for i := range n {
 		r := &replica{of: d, name: string(rune('A' + i)), grace: grace}

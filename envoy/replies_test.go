@@ -13,6 +13,7 @@ import (
 	"tollgate/authz/dialect"
 	"tollgate/envoy"
 	"tollgate/envoy/envoytest"
+	"tollgate/events/natstest/freeaddr"
 )
 
 // ownErrors are Envoy's own errors by what brings them about, with the request's id as
@@ -68,11 +69,13 @@ func TestOwnErrorsSpeakTheDialect(t *testing.T) {
 		}
 		<-r.Context().Done()
 	}, func(o *envoytest.Options) {
-		closed := envoytest.FreeAddr(t)
+		closed := freeaddr.Take(t)
 		o.Spec.Clusters = append(o.Spec.Clusters, envoy.Cluster{Name: "down", Endpoints: []envoy.Endpoint{endpoint(t, "http://"+closed)}})
 		o.Spec.Routes = nil
 		for _, name := range dialect.Names() {
-			o.Spec.Routes = append(o.Spec.Routes, envoy.Route{Prefix: "/" + name, Dialect: name, MaxDuration: 500 * time.Millisecond, MaxBody: 1 << 10})
+			o.Spec.Routes = append(o.Spec.Routes,
+				envoy.Route{Prefix: "/slow/" + name, Dialect: name, MaxDuration: 500 * time.Millisecond, MaxBody: 1 << 10},
+				envoy.Route{Prefix: "/" + name, Dialect: name, MaxBody: 1 << 10})
 		}
 	})
 	g.checks.hook = func(_ context.Context, r *dialect.Request, d *authz.Decision) {
@@ -95,7 +98,11 @@ func TestOwnErrorsSpeakTheDialect(t *testing.T) {
 				if kind == "large" {
 					body = strings.Repeat("x", 1<<20)
 				}
-				a := g.post(t, "/"+name+"/x", body, "x-case: "+kind, `x-request-id: "}%PROTOCOL%`)
+				path := "/" + name + "/x"
+				if kind == "slow" {
+					path = "/slow" + path
+				}
+				a := g.post(t, path, body, "x-case: "+kind, `x-request-id: "}%PROTOCOL%`)
 				like := kind
 				if kind == "broken" || kind == "unchecked" {
 					like = "down"

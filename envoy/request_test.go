@@ -44,6 +44,9 @@ func (u *upstreamLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.req, u.body = r, body
 	u.mu.Unlock()
 	w.Header().Set("x-request-id", "the upstream's")
+	for _, name := range dialect.AccountHeaders() {
+		w.Header().Set(name, "the operator's")
+	}
 	_, _ = fmt.Fprintf(w, "%d", len(body))
 }
 
@@ -84,6 +87,11 @@ func TestHeaders(t *testing.T) {
 	}
 	if ids := a.header.Values("x-request-id"); len(ids) != 1 || ids[0] != "adm-1" {
 		t.Errorf("the answer's x-request-id: %q", ids)
+	}
+	for _, name := range dialect.AccountHeaders() {
+		if got := a.header.Get(name); got != "" {
+			t.Errorf("the answer's %s: %q", name, got)
+		}
 	}
 	checked := g.checks.last()
 	for _, h := range checked.Headers {
@@ -203,7 +211,7 @@ func rawRequest(t *testing.T, addr, path string) answer {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\nConnection: close\r\n\r\n", path)

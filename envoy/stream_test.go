@@ -12,6 +12,7 @@ import (
 	"tollgate/authz/dialect"
 	"tollgate/envoy"
 	"tollgate/envoy/envoytest"
+	"tollgate/events/natstest/freeaddr"
 )
 
 // A client that hangs up in the middle leaves what passed so far, and one that
@@ -96,7 +97,7 @@ func TestUpstreamFails(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}, func(o *envoytest.Options) {
-		closed := envoytest.FreeAddr(t)
+		closed := freeaddr.Take(t)
 		o.Spec.Clusters = append(o.Spec.Clusters, envoy.Cluster{Name: "down", Endpoints: []envoy.Endpoint{endpoint(t, "http://"+closed)}})
 	})
 

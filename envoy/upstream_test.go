@@ -123,7 +123,7 @@ func TestUpstreamDies(t *testing.T) {
 func TestHealthCheck(t *testing.T) {
 	a, b := newCounted(t), newCounted(t)
 	g := upstreams(t, func(c *envoy.Cluster) {
-		c.HealthCheck = &envoy.HealthCheck{Path: "/health", Interval: 50 * time.Millisecond, Timeout: 500 * time.Millisecond}
+		c.HealthCheck = &envoy.HealthCheck{Path: "/health", Interval: 50 * time.Millisecond, Timeout: envoy.MaxHealthTimeout}
 	}, a.Server, b.Server)
 	healthy := func(n string) {
 		t.Helper()

@@ -61,7 +61,7 @@ func (g *gate) connect(t testing.TB, method, path string, headers ...string) *so
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer good\r\n%s\r\n\r\n", method, path,
 		strings.Join(append([]string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGVzdHRlc3R0ZXN0dGVzdA=="}, headers...), "\r\n"))
 	s := &socket{Conn: conn, t: t, r: bufio.NewReader(conn)}

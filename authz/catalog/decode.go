@@ -28,6 +28,10 @@ func (s *source) decode(c *Catalog, root ast.Node) {
 // value fills v with n.
 func (s *source) value(v reflect.Value, n ast.Node, path string) {
 	s.at[path] = start(n)
+	if isNull(n) && path != "" {
+		s.nothing(v, n, path)
+		return
+	}
 	switch target := v.Addr().Interface().(type) {
 	case *LimitsSpec:
 		s.limits(target, n, path)
@@ -39,7 +43,7 @@ func (s *source) value(v reflect.Value, n ast.Node, path string) {
 			return
 		}
 	case *RatesSpec:
-		if _, list := n.(*ast.SequenceNode); !list && !isNull(n) {
+		if _, list := n.(*ast.SequenceNode); !list {
 			*target = make(RatesSpec, 1)
 			s.value(reflect.ValueOf(*target).Index(0), n, path)
 			return
@@ -47,10 +51,8 @@ func (s *source) value(v reflect.Value, n ast.Node, path string) {
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
-		if !isNull(n) {
-			v.Set(reflect.New(v.Type().Elem()))
-			s.value(v.Elem(), n, path)
-		}
+		v.Set(reflect.New(v.Type().Elem()))
+		s.value(v.Elem(), n, path)
 	case reflect.Struct:
 		s.structure(v, n, path)
 	case reflect.Slice:
@@ -78,6 +80,30 @@ func (s *source) value(v reflect.Value, n ast.Node, path string) {
 	default:
 		panic("catalog: a field of type " + v.Type().String()) // TestSchema reaches every field
 	}
+}
+
+// nothing notes a field without a value. It is not taken as left out: what lost its
+// value, such as a list whose items were made comments, mostly bounded something.
+func (s *source) nothing(v reflect.Value, n ast.Node, path string) {
+	typ := v.Type()
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	want := "a value"
+	switch typ.Kind() {
+	case reflect.Slice:
+		want = "a list"
+	case reflect.Struct, reflect.Map:
+		want = "a mapping"
+	case reflect.String:
+		want = "a string"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Int64:
+		want = "a whole number such as 60"
+	default: // none
+	}
+	s.mismatch(n, path, want)
 }
 
 func (s *source) structure(v reflect.Value, n ast.Node, path string) {
@@ -120,9 +146,6 @@ func (s *source) unknownField(e entry, path string, names []string) {
 }
 
 func (s *source) list(v reflect.Value, n ast.Node, path string) {
-	if isNull(n) {
-		return
-	}
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
 		s.mismatch(n, path, "a list")
@@ -173,8 +196,8 @@ func (s *source) limits(l *LimitsSpec, n ast.Node, path string) {
 	}
 }
 
-// entries lists what a mapping has, each name once. Nothing at all counts as an
-// empty mapping.
+// entries lists what a mapping has, each name once. Nothing at all, which only a whole
+// text can be, counts as an empty mapping.
 func (s *source) entries(n ast.Node, path, want string) ([]entry, bool) {
 	var values []*ast.MappingValueNode
 	switch n := n.(type) {

@@ -22,8 +22,8 @@ const (
 )
 
 // Parse reads a catalog in YAML or JSON. name is what errors call it. It is
-// strict: an unknown field, one that stands twice, a value of another type and
-// a reference to nothing are errors. YAML's anchors, aliases, merge keys, tags,
+// strict: an unknown field, one that stands twice or has no value, a value of another
+// type and a reference to nothing are errors. YAML's anchors, aliases, merge keys, tags,
 // complex keys and further documents are not understood. An empty text is an
 // empty catalog.
 //

@@ -148,6 +148,16 @@ c:2:63: workspaces[0].managed[1]: "x" stands twice`},
 		{"routes: [{dialect: openai, maxBody: 16MB}]", `c:1:37: routes[0].maxBody: want a size from 1KiB to 256MiB, such as 16MiB`},
 		{"routes: [{dialect: openai, maxDuration: 1d}]", `c:1:41: routes[0].maxDuration: want a duration from 1s to 24h, such as 90s or 1h30m`},
 		{"routes: [{dialect: openai, mode: ''}]", `c:1:34: routes[0].mode: is empty: write a value or leave the field out`},
+		{"models:\n- id: m\n  workspaces:\n  # - acme\n", `c:3:14: models[0].workspaces: want a list, not nothing: write one or leave the field out`},
+		{"plans: [{id: p, budget: null, limits: {perKey: ~}, models: }]", `c:1:25: plans[0].budget: want a mapping, not nothing: write one or leave the field out
+c:1:48: plans[0].limits.perKey: want a mapping, not nothing: write one or leave the field out
+c:1:59: plans[0].models: want a list, not nothing: write one or leave the field out`},
+		{"models: [{id: m, deployed: null, upstreams: [null]}]\nusers:\n", `c:1:28: models[0].deployed: want true or false, not nothing: write one or leave the field out
+c:1:46: models[0].upstreams[0]: want a mapping, not nothing: write one or leave the field out
+c:2:7: users: want a list, not nothing: write one or leave the field out`},
+		{"models: [{id: m, workspaces: ['']}]\nroutes: [{dialect: minimax, model: ''}]", `c:1:31: models[0].workspaces[0]: is empty: write a value or leave the field out
+c:2:36: routes[0].model: is empty: write a value or leave the field out`},
+		{"v: 0", `c:1:4: v: is 0: write 1 or leave the field out`},
 		{"settings: {tagHeaders: [Authorization]}", `c:1:25: settings.tagHeaders[0]: this header carries keys, which must not get into events`},
 		{"settings: {tagHeaders: [x-a, X-A]}", `c:1:30: settings.tagHeaders[1]: "X-A" stands twice`},
 		{"settings: {modelHeader: x-tollgate-key-id}", `c:1:25: settings.modelHeader: the header x-tollgate-key-id has another use: choose another one`},

@@ -42,8 +42,11 @@ func Validate(c *Catalog) error {
 type ids struct{ plans, workspaces, models map[string]bool }
 
 func (s *source) validate(c *Catalog) {
-	if c.Version < 0 || c.Version > Version {
+	switch {
+	case c.Version < 0 || c.Version > Version:
 		s.invalidf("v", "this Tollgate reads form %d of a catalog, not %d: use a newer one", Version, c.Version)
+	case c.Version == 0 && s.written("v"):
+		s.invalidf("v", "is 0: write %d or leave the field out", Version)
 	}
 	s.atMost("workspaces", len(c.Workspaces), maxWorkspaces)
 	s.atMost("users", len(c.Users), maxUsers)
@@ -128,6 +131,12 @@ func (s *source) id(path, id, what string, check func(string) error, seen map[st
 		s.invalidf(path+".id", "there is another %s %s: ids are unique", what, quote(id))
 	}
 	seen[id] = true
+}
+
+// named checks that an id which may be left out, but not be empty, exists.
+func (s *source) named(path, id, what string, known map[string]bool) {
+	s.optional(path, id, func(string) error { return nil })
+	s.reference(path, id, what, known)
 }
 
 // reference checks that an id exists.

@@ -11,7 +11,7 @@ import (
 func (s *source) model(path string, m *ModelSpec, known ids) {
 	for i, id := range m.Workspaces {
 		item := fmt.Sprintf("%s.workspaces[%d]", path, i)
-		s.reference(item, id, "workspace", known.workspaces)
+		s.named(item, id, "workspace", known.workspaces)
 		if slices.Contains(m.Workspaces[:i], id) {
 			s.invalidf(item, "%s stands twice", quote(id))
 		}
@@ -96,7 +96,7 @@ func checkFree(name string) error {
 }
 
 // secretHeaders carry keys, which must not get into events.
-var secretHeaders = []string{"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
+var secretHeaders = slices.Concat(dialect.KeyHeaders(), []string{"proxy-authorization", "x-goog-api-key", "ocp-apim-subscription-key", "cookie"})
 
 func (s *source) routes(routes []RouteSpec, known ids) {
 	for i := range routes {
@@ -111,7 +111,7 @@ func (s *source) routes(routes []RouteSpec, known ids) {
 		s.hosts(path+".hosts", r)
 		s.cors(path+".cors", r.CORS)
 		s.optional(path+".upstream", r.Upstream, checkURL)
-		if s.reference(path+".model", r.Model, "model", known.models); r.Model != "" && r.Upstream != "" {
+		if s.named(path+".model", r.Model, "model", known.models); r.Model != "" && r.Upstream != "" {
 			s.invalidf(path+".model", "says where requests go that name no model, and so does upstream: keep one")
 		}
 		s.optional(path+".maxDuration", r.MaxDuration, maxDuration.check)
@@ -139,7 +139,7 @@ func (s *source) observe(path string, r *RouteSpec, known ids) {
 		s.invalidf(path+".workspace", "is missing: name the workspace that owns what passes without a key; only where there is one workspace it is the default")
 		return
 	}
-	s.reference(path+".workspace", r.Observe.Workspace, "workspace", known.workspaces)
+	s.named(path+".workspace", r.Observe.Workspace, "workspace", known.workspaces)
 }
 
 func (s *source) settings(c *SettingsSpec) {

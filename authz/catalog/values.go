@@ -106,7 +106,8 @@ func checkDecimal(s string) error {
 	if !decimalPattern.MatchString(s) {
 		return errors.New(`want a decimal that isn't negative, such as "0.15"`)
 	}
-	if digits := len(s) - strings.Count(s, "."); digits > maxDigits {
+	counted := strings.TrimPrefix(s, "0.") // that zero is no digit of the amount's
+	if digits := len(counted) - strings.Count(counted, "."); digits > maxDigits {
 		return fmt.Errorf("%d digits are more than can be counted exactly: use %d at most", digits, maxDigits)
 	}
 	return nil

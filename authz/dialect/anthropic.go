@@ -5,6 +5,7 @@ package dialect
 // an upstream account.
 var anthropic = Dialect{
 	Name:       "anthropic",
+	KeyHeader:  "x-api-key",
 	Style:      Anthropic,
 	Root:       "/v1",
 	RootHeader: versionHeader,

@@ -6,9 +6,10 @@ import "slices"
 // /openai with the model, there called a deployment, in the path, and below
 // /openai/v1 as at OpenAI. What is stored is refused there too.
 var azure = Dialect{
-	Name:  "azure",
-	Style: OpenAI,
-	Root:  "/openai",
+	Name:      "azure",
+	KeyHeader: "api-key",
+	Style:     OpenAI,
+	Root:      "/openai",
 	Paths: slices.Concat(openAIPaths("/openai/v1"), []Path{
 		ownData(deployed(chat, "chat/completions")),
 		deployed(completions, "completions"),

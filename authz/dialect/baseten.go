@@ -9,9 +9,10 @@ import (
 // baseten calls models that anybody may have written: what a request and its answer
 // hold is known to the model alone, and isn't read. Requests and seconds count.
 var baseten = Dialect{
-	Name:  "baseten",
-	Style: Baseten,
-	Root:  "/models",
+	Name:      "baseten",
+	KeyScheme: "Api-Key",
+	Style:     Baseten,
+	Root:      "/models",
 	Paths: []Path{
 		predict("/models/{model}/predict"),
 		wake("/models/{model}/wake"),

@@ -10,23 +10,43 @@ import (
 // MaxSecretSize is how many bytes a presented key may have.
 const MaxSecretSize = 512
 
+// keyHeaders are those in which a key is presented, Authorization first, and
+// keySchemes what stands before it there.
+var keyHeaders, keySchemes = presented(dialects)
+
+// presented collects the ways in which the clients of these services present a key.
+func presented(dialects []*Dialect) (headers, schemes []string) {
+	headers, schemes = []string{"authorization"}, []string{"Bearer"}
+	for _, d := range dialects {
+		if d.KeyHeader != "" && !slices.Contains(headers, d.KeyHeader) {
+			headers = append(headers, d.KeyHeader)
+		}
+		if d.KeyScheme != "" && !slices.Contains(schemes, d.KeyScheme) {
+			schemes = append(schemes, d.KeyScheme)
+		}
+	}
+	return headers, schemes
+}
+
+// KeyHeaders are the (lower-case) names of the headers in which a key is presented.
+func KeyHeaders() []string { return slices.Clone(keyHeaders) }
+
 // wanted are the headers that reading a request takes, or an admission keeps.
-var wanted = [...]string{
-	"authorization", "x-api-key", "api-key",
+var wanted = slices.Concat(keyHeaders, []string{
 	"content-type", "content-encoding", "content-length", "transfer-encoding",
 	"upgrade", "sec-websocket-protocol",
 	"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
-}
+})
 
 // WantedHeaders are the (lower-case) names of the headers that Request.Headers
 // must have where the request has them.
-func WantedHeaders() []string { return slices.Clone(wanted[:]) }
+func WantedHeaders() []string { return slices.Clone(wanted) }
 
 // Wanted reports whether a header is one of WantedHeaders.
-func Wanted(name string) bool { return slices.Contains(wanted[:], name) }
+func Wanted(name string) bool { return slices.Contains(wanted, name) }
 
 // Credential takes the presented key out of a request: from Authorization with
-// the scheme Bearer or Api-Key, x-api-key or api-key; white space around it
+// one of keySchemes, or from another of keyHeaders; white space around it
 // doesn't count. The same key may stand there several times. detail says what
 // is wrong where the reason alone doesn't, and never repeats what was
 // presented. The secret aliases the request. Credential does not allocate.
@@ -37,10 +57,11 @@ func Credential(req *Request) (secret string, r reason.Reason, detail string) {
 		switch h.Name {
 		case "authorization":
 			one, r, detail = authorization(trim(h.Value))
-		case "x-api-key", "api-key":
-			one = trim(h.Value)
 		default:
-			continue
+			if !slices.Contains(keyHeaders, h.Name) {
+				continue
+			}
+			one = trim(h.Value)
 		}
 		if r == reason.None && one != "" {
 			r, detail = wellFormed(one)
@@ -78,7 +99,7 @@ func authorization(value string) (secret string, r reason.Reason, detail string)
 }
 
 func isScheme(s string) bool {
-	return strings.EqualFold(s, "Bearer") || strings.EqualFold(s, "Api-Key")
+	return slices.ContainsFunc(keySchemes, func(scheme string) bool { return strings.EqualFold(s, scheme) })
 }
 
 // wellFormed refuses what can't be a key: it looks at bytes only, so it tells

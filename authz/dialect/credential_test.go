@@ -1,7 +1,9 @@
 package dialect
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,6 +156,17 @@ func TestCheckQuery(t *testing.T) {
 		if r != want || (detail != "") != (r != reason.None) {
 			t.Errorf("%.40q: %v, %q", query, r, detail)
 		}
+	}
+}
+
+// TestPresented: a service brings the header and the scheme of its clients.
+func TestPresented(t *testing.T) {
+	if h := KeyHeaders(); h[0] != "authorization" || !slices.Contains(h, "x-api-key") || !slices.Contains(h, "api-key") || !slices.Contains(keySchemes, "Api-Key") {
+		t.Errorf("keys are presented in %v, behind %v", h, keySchemes)
+	}
+	headers, schemes := presented([]*Dialect{{}, {KeyHeader: "xi-api-key", KeyScheme: "Token"}, {KeyHeader: "xi-api-key"}})
+	if got := fmt.Sprint(headers, schemes); got != "[authorization xi-api-key] [Bearer Token]" {
+		t.Errorf("with a service of its own: %s", got)
 	}
 }
 

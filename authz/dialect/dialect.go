@@ -15,6 +15,11 @@ type Dialect struct {
 	Name string
 	// Paths are all that the dialect has: what isn't here is route_unknown.
 	Paths []Path
+	// KeyHeader is the header, in lower case, in which the service's clients send a key
+	// and nothing else; KeyScheme the scheme that they put before one in Authorization.
+	// "": Authorization and Bearer. A key may be presented in any of these ways,
+	// whatever the dialect; no upstream sees any of these headers.
+	KeyHeader, KeyScheme string
 	// Style is how a refusal is written.
 	Style Style
 	// Base is what all paths begin with where upstreams have another base in

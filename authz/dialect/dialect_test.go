@@ -22,6 +22,9 @@ func TestTables(t *testing.T) {
 		if d.RootHeader != "" && (d.Root == "" || !Wanted(d.RootHeader)) {
 			t.Errorf("%s: RootHeader without a Root, or no Check carries it", name)
 		}
+		if h := d.KeyHeader; h != "" && (!isToken(h) || h != strings.ToLower(h) || !Wanted(h)) || d.KeyScheme != "" && !isToken(d.KeyScheme) {
+			t.Errorf("%s: KeyHeader %q or KeyScheme %q is not one, or no Check carries it", name, h, d.KeyScheme)
+		}
 		seen := map[string]bool{}
 		for i := range d.Paths {
 			p := &d.Paths[i]
@@ -65,6 +68,15 @@ func TestTables(t *testing.T) {
 				var f folded
 				if len(field) >= foldedSize || !f.fold([]byte(field)) || !f.exact {
 					t.Errorf("%s: %q is not a short name in lower case", where, field)
+				}
+			}
+			if p.BodyIn() == ModelInJSON {
+				for role, names := range map[role][]string{outputRole: p.MaxOutput, choicesRole: p.Choices} {
+					for _, name := range names {
+						if !readAs(name, role) {
+							t.Errorf("%s: nobody reads the member %q: add it to members, with what it tells", where, name)
+						}
+					}
 				}
 			}
 			if p.WebSocket && (p.Method != http.MethodGet || p.ModelIn == ModelInJSON || p.ModelIn == ModelInForm) {
@@ -129,6 +141,16 @@ func checkObjects(t *testing.T, where string, p *Path) {
 	if n := len(p.Watched()); n > 8 {
 		t.Errorf("%s: %d members of the answer are watched", where, n)
 	}
+}
+
+// readAs reports whether a member of a JSON body is read for what it tells.
+func readAs(name string, as role) bool {
+	for i := range members {
+		if members[i].name == name {
+			return members[i].role == as
+		}
+	}
+	return false
 }
 
 func TestMatch(t *testing.T) {

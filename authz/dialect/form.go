@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"mime"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,9 @@ const (
 	maxPartHeaders = 8 << 10 // bytes, of all headers of a part
 )
 
+// spaced finds blanks around an equals sign: not every reader knows the parameter then.
+var spaced = regexp.MustCompile(`[ \t]=|=[ \t]`)
+
 // formBoundary takes the boundary out of a content-type of multipart/form-data.
 // It allows fewer characters than RFC 2046: those that every reader takes the
 // same, quoted or not.
@@ -31,8 +35,11 @@ func formBoundary(req *Request) (boundary, detail string) {
 		return "", "This path takes a form, and the content-type is " + shown(trim(given)) + ". Send content-type: multipart/form-data."
 	}
 	boundary = parameters["boundary"]
-	if err != nil || mediaType != "multipart/form-data" || strings.ContainsAny(contentType, `\*`) || !isBoundary(boundary) {
+	if err != nil || mediaType != "multipart/form-data" || strings.ContainsAny(contentType, `\*`) || spaced.MatchString(contentType) || !isBoundary(boundary) {
 		return "", "The content-type has no boundary that can be read. Let your HTTP client set the content-type of the form."
+	}
+	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return "", "This form is UTF-8, and the content-type has another charset, by which some servers read names. Leave it out."
 	}
 	return boundary, ""
 }
@@ -55,8 +62,8 @@ func isBoundary(s string) bool {
 // differ more than those of JSON, so this one takes only what all of them take
 // the same way: CRLF for every line end; the boundary nowhere but in
 // delimiters; no preamble, padding or folded headers; one Content-Disposition
-// for a part, with no parameters but name and filename; no nested forms and no
-// encodings that change bytes.
+// for a part, with no parameters but name and filename; no nested forms, no
+// encodings that change bytes, and no length but the real one.
 type formBody struct {
 	b     []byte
 	i     int
@@ -78,6 +85,7 @@ type part struct {
 	file     bool // it has a file's name
 	other    bool // it is not plain UTF-8 text
 	value    Span
+	length   Span // of its Content-Length, zero if it has none: the digits
 }
 
 // formField is a field that is read. It may stand in a form once.
@@ -86,6 +94,8 @@ type formField struct {
 	twice reason.Reason // what it is to have it twice
 	found bool
 	value Span
+	// length is where its part tells how long the value is; zero where it doesn't.
+	length Span
 }
 
 // readFormQuery looks that the query names nothing of what is read in a form: to some
@@ -167,16 +177,14 @@ func (c *Call) readForm(body []byte, boundary string) (r reason.Reason, detail, 
 			return reason.BodyInvalid, "The form's field stream must be true or false.", stream.name
 		}
 	}
-	c.Model, c.ModelAt = string(name), model.value
+	c.Model, c.ModelAt, c.lengthAt = string(name), model.value, model.length
 	return reason.None, "", ""
 }
 
 // offer takes a part that is the field, or that some reader takes for it: in
-// other letters, with blanks around it, or as the first element of a list.
+// other letters, with blanks around it, or as an element of a list: see meansField.
 func (f *formField) offer(p *part) (r reason.Reason, detail string) {
-	var bare folded
-	first, _, _ := strings.Cut(p.name, "[")
-	if !bare.fold([]byte(strings.TrimSpace(first))) || !bare.is(f.name) {
+	if !meansField(p.name, f.name) {
 		return reason.None, ""
 	}
 	if f.found || p.name != f.name {
@@ -185,7 +193,7 @@ func (f *formField) offer(p *part) (r reason.Reason, detail string) {
 	if p.file || p.other {
 		return reason.BodyInvalid, "The form's field " + f.name + " must be plain text in UTF-8, not a file."
 	}
-	f.found, f.value = true, p.value
+	f.found, f.value, f.length = true, p.value, p.length
 	return reason.None, ""
 }
 
@@ -258,6 +266,9 @@ func (f *formBody) part(p *part) bool {
 	if !ok {
 		return f.fail("its boundary stands inside of a part")
 	}
+	if said := string(f.b[p.length.Start:p.length.End]); said != "" && said != strconv.Itoa(len(content)) {
+		return f.fail("a part has a Content-Length that is not its length")
+	}
 	p.value = Span{start, start + len(content)}
 	return f.delimiter()
 }
@@ -297,6 +308,14 @@ func (f *formBody) header(p *part, line []byte) bool {
 		default:
 			return f.fail("a part has a Content-Transfer-Encoding")
 		}
+	case "content-encoding":
+		return f.fail("a part has a Content-Encoding")
+	case "content-length":
+		if p.length != (Span{}) || value == "" {
+			return f.fail("a part has two Content-Lengths, or an empty one")
+		}
+		p.length.Start = f.i - len("\r\n") - len(line) + bytes.LastIndex(line, []byte(value))
+		p.length.End = p.length.Start + len(value)
 	}
 	return true
 }
@@ -343,8 +362,11 @@ func (f *formBody) disposition(p *part, value string) bool {
 			return f.fail("a part's Content-Disposition has a parameter besides name and filename")
 		}
 	}
-	if !named || !utf8.ValidString(p.name) {
+	switch {
+	case !named || !utf8.ValidString(p.name):
 		return f.fail("a part has no name")
+	case strings.Contains(p.name, "=?"):
+		return f.fail("a part's name is encoded as in mail")
 	}
 	if strings.EqualFold(p.name, "_charset_") {
 		return f.fail("it has a field _charset_")

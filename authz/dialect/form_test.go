@@ -59,6 +59,7 @@ func TestReadForm(t *testing.T) {
 		"Stream of Python":      {aForm(field("stream", "True"), theModel), true},
 		"no stream":             {aForm(field("stream", "false"), theModel), false},
 		"a plain content type":  {aForm([2]string{theModel[0] + "\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: 8bit", theModel[1]}), false},
+		"lengths of OkHttp":     {aForm([2]string{theModel[0] + "\r\nContent-Length: 9", theModel[1]}, [2]string{theFile[0] + "\r\nContent-Length: 0", ""}), false},
 		"headers in other case": {aForm([2]string{"content-disposition:Form-Data;NAME=model ", theModel[1]}), false},
 		"an empty file":         {aForm([2]string{theFile[0], ""}, theModel), false},
 		"a file's name":         {aForm([2]string{"Content-Disposition: form-data; name=\"file\"; filename=\"ä; name=model;.mp3\"; filename*=UTF-8''%C3%A4.mp3", "x"}, theModel), false},
@@ -71,6 +72,9 @@ func TestReadForm(t *testing.T) {
 		}
 		at, text, ok := c.Rename("other")
 		edited := tt.body[:at.Start] + text + tt.body[at.End:]
+		if at, text, ok := c.Relength("other"); ok { // which stands before it
+			edited = edited[:at.Start] + text + edited[at.End:]
+		}
 		if again, r, detail, _ := readForm(t, formType, edited); !ok || r != reason.None || again.Model != "other" {
 			t.Errorf("%s: renamed: %v %s %+v", name, r, detail, again)
 		}
@@ -136,6 +140,12 @@ func TestReadFormRefuses(t *testing.T) {
 		{"no disposition", aForm(header("Content-Type: text/plain", "m")), reason.BodyInvalid, "no Content-Disposition"},
 		{"two dispositions", aForm(header(disposition+`name="x"`+"\r\n"+theModel[0], "m")), reason.BodyInvalid, "two Content-Dispositions"},
 		{"two content types", aForm(header(theModel[0]+"\r\nContent-Type: text/plain\r\nContent-Type: text/plain", "m")), reason.BodyInvalid, "two Content-Types"},
+		{"twin encoded as in mail", aForm(theModel, field("=?utf-8?q?model?=", "m")), reason.BodyInvalid, "as in mail"},
+		{"twin as an object", aForm(theModel, field("model.x", "m")), reason.ModelAmbiguous, "more than once"},
+		{"a length that isn't", aForm(header(theModel[0]+"\r\nContent-Length: 1", "mm")), reason.BodyInvalid, "not its length"},
+		{"a length of nothing", aForm(theModel, header(theFile[0]+"\r\nContent-Length: 0", "x")), reason.BodyInvalid, "not its length"},
+		{"two lengths", aForm(header(theModel[0]+"\r\nContent-Length: 1\r\nContent-Length: 1", "m")), reason.BodyInvalid, "two Content-Lengths"},
+		{"a compressed part", aForm(header(theModel[0]+"\r\nContent-Encoding: deflate", "m")), reason.BodyInvalid, "Content-Encoding"},
 		{"a file as the model", aForm(header(disposition+`name="model"; filename="m"`, "m")), reason.BodyInvalid, "not a file"},
 		{"another charset", aForm(header(theModel[0]+"\r\nContent-Type: text/plain; charset=utf-16le", "m\x00")), reason.BodyInvalid, "plain text in UTF-8"},
 		{"base64", aForm(header(theModel[0]+"\r\nContent-Transfer-Encoding: base64", "bQ==")), reason.BodyInvalid, "Content-Transfer-Encoding"},
@@ -194,7 +204,10 @@ func TestFormHeaders(t *testing.T) {
 		"multipart/mixed; boundary=XBOUNDARY": "is multipart/mixed",
 		"multipart/form-data":                 "no boundary",
 		"multipart/form-data; boundary=":      "no boundary",
-		`multipart/form-data; boundary=""`:    "no boundary",
+		"multipart/form-data; boundary = XBOUNDARY":                    "no boundary",
+		"multipart/form-data; boundary=XBOUNDARY; charset=utf-7":       "another charset", // by which Django reads names
+		"multipart/form-data; charset=\"utf-16\"; boundary=XBOUNDARY":  "another charset",
+		`multipart/form-data; boundary=""`:                             "no boundary",
 		"multipart/form-data; boundary*=utf-8''XBOUNDARY":              "no boundary",
 		"multipart/form-data; boundary*0=XBOUN; boundary*1=DARY":       "no boundary",
 		"multipart/form-data; boundary=XBOUNDARY; boundary=YBOUNDARY":  "no boundary",

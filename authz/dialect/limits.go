@@ -63,6 +63,21 @@ func appendStanding(h []Header, names *standingHeaders, s Standing, reset string
 		Header{names.reset, reset})
 }
 
+// AccountHeaders are the names of those in which services tell of the account that was
+// used, its name and what is left of its limits. It is the operator's, and all callers
+// share it: none of this is a caller's.
+func AccountHeaders() []string {
+	standings := append([]standingHeaders{
+		openAIRequests, openAITokens, anthropicRequests,
+		{"x-ratelimit-limit-project-tokens", "x-ratelimit-remaining-project-tokens", "x-ratelimit-reset-project-tokens"},
+	}, anthropicTokens[:]...)
+	names := append(make([]string, 0, 3+3*len(standings)), "openai-organization", "openai-project", "anthropic-organization-id")
+	for i := range standings {
+		names = append(names, standings[i].limit, standings[i].remaining, standings[i].reset)
+	}
+	return names
+}
+
 // AppendID tells a caller its request's id, which is its event's. It appends to h.
 func (d *Dialect) AppendID(h []Header, id string) []Header {
 	h = append(h, Header{"x-request-id", id})

@@ -69,12 +69,20 @@ func asciiTwin(r rune) byte {
 // likeUnderscore are what PHP writes as _ in the name of a field.
 var likeUnderscore = strings.NewReplacer(" ", "_", ".", "_", "[", "_")
 
+// unseen is what may stand before the first name of a form or a query and be no part
+// of it: URLSearchParams, which Node's and browsers' readers of forms are made of, takes
+// off a question mark, and who reads a body as a text takes off a byte order mark.
+const unseen = "?\ufeff"
+
 // meansField reports whether some server takes a decoded name of a form's field, or
 // of a query's parameter, for field: in other letters, with blanks around it, as a
-// list or an object (field[], field[x]), or as PHP writes it.
+// list or an object (field[], field[x], field.x), as PHP writes it, or with what is
+// unseen before it.
 func meansField(name, field string) bool {
-	first, _, _ := strings.Cut(name, "[")
-	return foldsTo(first, field) || foldsTo(name, field)
+	name = strings.TrimLeft(name, unseen)
+	list, _, _ := strings.Cut(name, "[")
+	object, _, _ := strings.Cut(list, ".")
+	return foldsTo(object, field) || foldsTo(list, field) || foldsTo(name, field)
 }
 
 func foldsTo(name, field string) bool {

@@ -58,6 +58,8 @@ func TestModelInQuery(t *testing.T) {
 		"?model=m&mode%6C=n":      reason.ModelAmbiguous,
 		"?model=m&+model=n":       reason.ModelAmbiguous,
 		"?model[]=m":              reason.ModelAmbiguous,
+		"?model=m&model.x=n":      reason.ModelAmbiguous,
+		"??model=m&model=m":       reason.ModelAmbiguous,
 		"?model=m&model%5B0%5D=n": reason.ModelAmbiguous,
 		"?model=m;model=n":        reason.ModelAmbiguous,
 		"?x=y;model=n":            reason.ModelAmbiguous,

@@ -3,6 +3,7 @@ package dialect
 import (
 	"encoding/json"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"tollgate/authz/reason"
@@ -64,6 +65,13 @@ func (c *Call) Read(req *Request) (r reason.Reason, detail, param string) {
 		c.Model = inPath
 	}
 	return r, detail, param
+}
+
+// Relength is the edit of the body that goes with Rename: some clients (OkHttp) tell in
+// a form how long each part is, and some servers read no more. It returns false where
+// the body doesn't tell it of the model.
+func (c *Call) Relength(model string) (at Span, text string, ok bool) {
+	return c.lengthAt, strconv.Itoa(len(model)), c.lengthAt != (Span{})
 }
 
 // bodyCut is for whoever runs a proxy that is not configured for Tollgate.

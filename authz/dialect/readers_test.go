@@ -58,6 +58,7 @@ func TestMultipartForOtherReaders(t *testing.T) {
 		`Content-Disposition: form-data; name="model"; filename="x"`, `Content-Disposition: form-data; name="file"; filename="a.wav"`,
 		`Content-Disposition: form-data; name="Model"`, `Content-Disposition: form-data; name*=utf-8''model`, `Content-Disposition: form-data; name="mo\del"`,
 		`Content-Disposition: form-data; name="x"; name="model"`, `Content-Disposition: attachment; name="model"`, "Content-Disposition: form-data;\r\n name=\"model\"",
+		`Content-Disposition: form-data; name="=?utf-8?q?model?="`, "Content-Disposition: form-data; name=\"model\"\r\nContent-Length: 1", "Content-Disposition: form-data; name=\"x\"\r\nContent-Encoding: gzip",
 		`Content-Disposition: form-data; filename="name=\"model\""; name="x"`, `Content-Disposition: form-data; name="model%00"`, `Content-Disposition: form-data ; name = "model"`,
 		"Content-Disposition: form-data; name=\"x\"\r\nContent-Disposition: form-data; name=\"model\"", `Content-Disposition: form-data; name="model[]"`,
 		"Content-Disposition: form-data; name=\"model\"\r\nContent-Transfer-Encoding: base64", "Content-Disposition: form-data; name=\"model\"\r\nContent-Type: text/plain; charset=utf-16",
@@ -93,7 +94,7 @@ func TestMultipartForOtherReaders(t *testing.T) {
 func TestURLFormForOtherReaders(t *testing.T) {
 	pieces := []string{
 		"&", "&", "=", "model_id", "model_id=m", "model_id=n", "model%5Fid=n", "MODEL_ID=n", "model_id[]=n", "model.id=n", "model id=n", "model+id=n", "model_id%00=n",
-		";", "%", "%zz", "+", "m", "\xff", "prompt=x", "max_tokens=5", "model_id=m%00", "%6dodel_id=n", " model_id=n",
+		";", "%", "%zz", "+", "m", "\xff", "prompt=x", "max_tokens=5", "model_id=m%00", "%6dodel_id=n", " model_id=n", "?", "?model_id=n", "?%6dodel_id=n", "model_id.x=n",
 	}
 	random := rand.New(rand.NewPCG(3, 7))
 	accepted := agree(t, 6000, dialecttest.Form, "model_id", func() (contentType, body string) {

@@ -57,7 +57,10 @@ type Call struct {
 	// quotes, or the field's value in a form; or, in Request.Path, the
 	// parameter's value in a query; zero elsewhere. See Rename.
 	ModelAt Span
-	Stream  bool
+	// lengthAt is where a form tells how many bytes the model's name has, see
+	// Relength; zero where it doesn't.
+	lengthAt Span
+	Stream   bool
 	// MaxOutput is the most tokens an answer may have, as the request says in
 	// the members that Path.MaxOutput names; 0 where it does not. At most
 	// MaxOutputTokens.

@@ -110,6 +110,11 @@ func TestReadURLFormRefuses(t *testing.T) {
 		{rest + "model_id=a&model%5bid=b", reason.ModelAmbiguous, "model_id", ""},
 		{rest + "model_id=a& model_id=b", reason.ModelAmbiguous, "model_id", ""},
 		{rest + "model_id=a&+model_id=b", reason.ModelAmbiguous, "model_id", ""},
+		{rest + "model_id=a&model_id.x=b", reason.ModelAmbiguous, "model_id", ""}, // an object, to qs
+		{rest + "model_id=a&model_id.x[]=b", reason.ModelAmbiguous, "model_id", ""},
+		{"?model_id=b&" + rest + "model_id=a", reason.ModelAmbiguous, "model_id", "more than once"}, // as URLSearchParams reads it
+		{"?action=mt_train&" + rest + "model_id=a", reason.BodyInvalid, "action", "more than once"},
+		{"\ufeffmodel_id=b&" + rest + "model_id=a", reason.ModelAmbiguous, "model_id", "more than once"},
 		{rest + "model_id=a&%09model_id%0a=b", reason.ModelAmbiguous, "model_id", ""},
 		{rest + "model_id=a&" + strings.Repeat("+", 100) + "model.id[" + strings.Repeat("x", 100) + "]=b", reason.ModelAmbiguous, "model_id", ""},
 		{rest + "model_id=a&model%5Fid=b", reason.ModelAmbiguous, "model_id", ""},
@@ -157,6 +162,7 @@ func TestURLFormAndQuery(t *testing.T) {
 		"?model_id=other":    reason.ModelAmbiguous,
 		"?model%5Fid=other":  reason.ModelAmbiguous,
 		"?model.id=other":    reason.ModelAmbiguous,
+		"??model_id=other":   reason.ModelAmbiguous,
 		"?x=1&action=train":  reason.BodyInvalid,
 		"?prompt[]=x":        reason.BodyInvalid,
 		"?max_tokens=9":      reason.BodyInvalid,

@@ -142,7 +142,7 @@ func hostileRequests() []hostile {
 	add("a key in the query", "POST /v1/chat/completions?api_key=KEY", auth+"Content-Length: LENGTH\r\n", good, true, "", "")
 	add("a key in the query alone", "POST /v1/chat/completions?key=KEY", "Content-Type: application/json\r\nContent-Length: LENGTH\r\n", good, true, "", "")
 	for _, h := range []string{"x-tollgate-workspace: other", "X-Tollgate-User: root", "x_tollgate_user: root", "x-tollgate-model: n", "x-tollgate-key-id: OTHER", "x-envoy-original-path: /v1/models",
-		"x-envoy-decorator-operation: x", "connection: x-tollgate-request-id", "connection: content-type", "x-http-method-override: GET", "x-original-url: /v1/models", "x-forwarded-host: other", "x-tollgate-cluster: model:n"} {
+		"x-envoy-decorator-operation: x", "connection: x-tollgate-request-id", "connection: content-type", "x-http-method-override: GET", "x-goog-api-key: KEY", "proxy-authorization: Bearer KEY", "x-original-url: /v1/models", "x-forwarded-host: other", "x-tollgate-cluster: model:n"} {
 		ofJSON("smuggled "+h, chat, "Content-Type: application/json\r\n"+h+"\r\n", good, false)
 	}
 
@@ -170,6 +170,7 @@ func hostileRequests() []hostile {
 	for name, body := range map[string]string{
 		"twice": fields + "&model_id=n", "an array": fields + "&model_id[]=n", "a dot": fields + "&model.id=n", "a space": fields + "&model+id=n", "escaped": fields + "&model%5fid=n", "a semicolon": fields + ";model_id=n",
 		"a NUL": fields + "&model_id%00=n", "another case": fields + "&MODEL_ID=n", "two actions": fields + "&action=x",
+		"a question mark in front": "?model_id=n&" + fields, "a mark in front": "\ufeffmodel_id=n&" + fields, "an object": fields + "&model_id.x=n",
 	} {
 		formAs(name, "/api.php", urlForm, body, true)
 	}
@@ -192,6 +193,9 @@ func hostileRequests() []hostile {
 		"escaped":                  part(named("model"), "m") + part(`Content-Disposition: form-data; name="mo\del"`, "n"),
 		"extended":                 part(named("model"), "m") + part(`Content-Disposition: form-data; name*=utf-8''model`, "n"),
 		"two dispositions":         part(named("model"), "m") + part(named("x")+"\r\n"+named("model"), "n"),
+		"encoded as in mail":       part(named("model"), "m") + part(named("=?utf-8?q?model?="), "n"),
+		"a length that isn't":      part(named("model")+"\r\nContent-Length: 0", "m"),
+		"a compressed part":        part(named("model")+"\r\nContent-Encoding: gzip", "m"),
 		"folded":                   part("Content-Disposition: form-data;\r\n name=\"model\"", "m"),
 		"base64":                   part(named("model")+"\r\nContent-Transfer-Encoding: base64", "bQ=="),
 		"line feeds":               strings.ReplaceAll(part(named("model"), "m"), "\r\n", "\n"),
@@ -200,6 +204,7 @@ func hostileRequests() []hostile {
 		multi(name, form, body+"--b--\r\n", true)
 	}
 	multi("two boundaries", form+"; boundary=c", file+part(named("model"), "m")+"--b--\r\n", true)
+	multi("another charset", form+"; charset=utf-7", file+part(named("model"), "m")+part(named("+AG0-odel"), "n")+"--b--\r\n", true)
 	multi("a boundary in quotes", `multipart/form-data; boundary="b"`, file+part(named("model"), "m")+"--b--\r\n", false)
 	return all
 }
@@ -306,7 +311,7 @@ func (h *hostile) send(t *testing.T, gateway, key, other string) (status int, id
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	request := strings.NewReplacer("KEY", key, "OTHER", other, "HOST", gateway, "LENGTH", fmt.Sprint(len(h.body))).Replace(h.request)
