@@ -38,9 +38,18 @@ type Store interface {
 	Get(ctx context.Context, workspace, id string) (*key.Record, error)
 }
 
+// Many reads records of many keys at once. What it returns may be older than what was
+// acknowledged, some may be missing, also beside an error, and the order is any: each
+// is compared with its key's floor, and read from the Store where it isn't there.
+type Many interface {
+	GetMany(ctx context.Context, workspace string, ids []string) ([]*key.Record, error)
+}
+
 // Config is what Keys need.
 type Config struct {
 	Store Store
+	// Many is for pages of keys. Nil: they are read one by one.
+	Many Many
 	// Records is how many records are kept in memory at most. Zero: 1,000,000.
 	Records int64
 	// LoadTimeout bounds one read of the store. Zero: 2 s.
@@ -55,6 +64,7 @@ type Config struct {
 // shards.
 type Keys struct {
 	store       Store
+	many        Many // nil: there is none
 	loadTimeout time.Duration
 	lease       *Lease // nil: none is needed
 	records     *ristretto.Cache[string, kept]
@@ -113,7 +123,7 @@ func New(cfg Config) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the cache of keys: %w", err)
 	}
-	k := &Keys{store: cfg.Store, loadTimeout: cfg.LoadTimeout, lease: cfg.Lease, records: records, ids: map[string]*entry{}, owners: newOwners()}
+	k := &Keys{store: cfg.Store, many: cfg.Many, loadTimeout: cfg.LoadTimeout, lease: cfg.Lease, records: records, ids: map[string]*entry{}, owners: newOwners()}
 	for i := range k.shards {
 		k.shards[i].entries = map[[16]byte]*entry{}
 	}

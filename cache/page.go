@@ -70,10 +70,21 @@ func (k *Keys) Records(ctx context.Context, ids []string) ([]*key.Record, error)
 // readAll returns the records of entries. What was deleted by hand has none.
 func (k *Keys) readAll(ctx context.Context, entries []*entry) ([]*key.Record, error) {
 	records := make([]*key.Record, len(entries))
+	missing := map[string][]int{} // by workspace
+	for i, e := range entries {
+		if records[i] = k.remembered(e); records[i] == nil {
+			missing[e.owner.Workspace] = append(missing[e.owner.Workspace], i)
+		}
+	}
+	for workspace, places := range missing {
+		if err := k.readMany(ctx, workspace, entries, records, places); err != nil {
+			return nil, err
+		}
+	}
 	var reads errgroup.Group
 	reads.SetLimit(parallelReads)
 	for i, e := range entries {
-		if records[i] = k.remembered(e); records[i] != nil {
+		if records[i] != nil {
 			continue
 		}
 		reads.Go(func() (err error) {
@@ -87,6 +98,32 @@ func (k *Keys) readAll(ctx context.Context, entries []*entry) ([]*key.Record, er
 		return nil, err
 	}
 	return slices.DeleteFunc(records, func(rec *key.Record) bool { return rec == nil }), nil
+}
+
+// readMany puts in their places the records of a workspace's entries that many reads at
+// once have, and that are no older than what was applied. The others are left to load,
+// also where many can't be asked.
+func (k *Keys) readMany(ctx context.Context, workspace string, entries []*entry, records []*key.Record, places []int) error {
+	if k.many == nil || len(places) < 2 {
+		return nil
+	}
+	ids, at := make([]string, len(places)), make(map[string]int, len(places))
+	for n, i := range places {
+		ids[n], at[entries[i].id] = entries[i].id, i
+	}
+	found, _ := k.many.GetMany(ctx, workspace, ids)
+	k.storeReads.Add(uint64(len(found)))
+	// As in load: the lease may have run out meanwhile, and comes before the floors.
+	if !k.leased() {
+		return errNoLease
+	}
+	for _, rec := range found {
+		if i, asked := at[rec.ID]; asked && entries[i].current(rec) {
+			records[i] = rec
+			k.records.Set(rec.ID, kept{entries[i], rec}, 1)
+		}
+	}
+	return nil
 }
 
 // entries returns those of a page, and whether there are more behind them.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,7 +43,7 @@ type source interface {
 func (b *bucket) identity(ctx context.Context) (created time.Time, last uint64, err error) {
 	stream, err := asked(ctx, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.stream()) })
 	if err != nil {
-		return time.Time{}, 0, err
+		return time.Time{}, 0, lost(err, b.stream(), "restore a backup (tollgate restore); only where there is none make an empty one (tollgate nats setup)")
 	}
 	info := stream.CachedInfo()
 	return info.Created, info.State.LastSeq, nil
@@ -76,56 +74,17 @@ func (b *bucket) swap(ctx context.Context, name string, value []byte, expect uin
 // that a name is not missed because it is being written. It takes the right to
 // DIRECT.GET, see adminPermissions.
 func (b *bucket) heartbeats(ctx context.Context) (map[string]entry, uint64, error) {
-	inbox := b.nc.NewInbox()
-	sub, err := b.nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", b.errors.unavailable, err)
+	newest, upTo, err := b.newest(ctx, heartbeatPrefix+">")
+	switch {
+	case errors.Is(err, errTooMany):
+		return nil, 0, fmt.Errorf("%w: there are heartbeats of more than 1024 replicas in it: delete those that are gone for good (nats kv del %s %s<replica>)",
+			b.errors.unavailable, b.name, heartbeatPrefix)
+	case err != nil:
+		return nil, 0, err
+	case len(newest) == 0: // which doesn't tell how far that server is
+		return nil, 0, fmt.Errorf("%w: it has no heartbeat, not even this replica's", b.errors.unavailable)
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails where the connection is closed
-	request := fmt.Appendf(nil, `{"multi_last":[%q]}`, b.subject(heartbeatPrefix+">"))
-	if err := b.nc.PublishRequest("$JS.API.DIRECT.GET."+b.stream(), inbox, request); err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", b.errors.unavailable, err)
-	}
-	newest := map[string]entry{}
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", b.errors.unavailable, err)
-		}
-		switch status := m.Header.Get("Status"); status {
-		case "":
-			name, e, err := b.found(m)
-			if err != nil {
-				return nil, 0, err
-			}
-			newest[name] = e
-		case "204": // the end
-			upTo, err := strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64)
-			if err != nil || m.Header.Get("Nats-Num-Pending") != "0" {
-				return nil, 0, fmt.Errorf("%w: its list of heartbeats is not whole", b.errors.unavailable)
-			}
-			return newest, upTo, nil
-		case "413":
-			return nil, 0, fmt.Errorf("%w: there are heartbeats of more than 1024 replicas in it: delete those that are gone for good (nats kv del %s %s<replica>)",
-				b.errors.unavailable, b.name, heartbeatPrefix)
-		default:
-			return nil, 0, fmt.Errorf("%w: asked for heartbeats it says %s %s", b.errors.unavailable, status, m.Header.Get("Description"))
-		}
-	}
-}
-
-// found reads a message of a direct get.
-func (b *bucket) found(m *nats.Msg) (name string, e entry, err error) {
-	revision, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
-	if err != nil {
-		return "", entry{}, fmt.Errorf("%w: a message without its number: %w", b.errors.unavailable, err)
-	}
-	stored, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
-	if err != nil {
-		return "", entry{}, fmt.Errorf("%w: a message without its time: %w", b.errors.unavailable, err)
-	}
-	name = strings.TrimPrefix(m.Header.Get("Nats-Subject"), b.subject(""))
-	return name, entry{m.Data, revision, stored, deletion(m.Header)}, nil
+	return newest, upTo, nil
 }
 
 func (b *bucket) say(subject string, message []byte) error {

@@ -319,7 +319,7 @@ func (a *api) readAudit(ctx context.Context, c *call, _ none) (raw, error) {
 	}
 	if s := c.query.Get("cursor"); s != "" {
 		if q.After, err = strconv.ParseUint(s, 10, 64); err != nil {
-			return nil, invalid("cursor", "is not from a Link header of this list; start without it")
+			return nil, errCursor
 		}
 	}
 	entries, next, err := a.Audit.Read(ctx, q)

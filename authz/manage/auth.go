@@ -126,9 +126,9 @@ func bounds(rec *key.Record, presented key.Digest) *key.Record {
 // at the gate.
 func credential(r *http.Request) (string, error) {
 	var req dialect.Request
-	for _, name := range []string{"Authorization", "X-Api-Key", "Api-Key"} {
-		for _, value := range r.Header[name] {
-			req.Headers = append(req.Headers, dialect.Header{Name: lower[name], Value: value})
+	for _, name := range dialect.KeyHeaders() {
+		for _, value := range r.Header.Values(name) {
+			req.Headers = append(req.Headers, dialect.Header{Name: name, Value: value})
 		}
 	}
 	secret, why, detail := dialect.Credential(&req)
@@ -142,9 +142,6 @@ func credential(r *http.Request) (string, error) {
 	}
 	return "", refuse(http.StatusBadRequest, "%s", detail)
 }
-
-// lower are the names of headers as package dialect has them.
-var lower = map[string]string{"Authorization": "authorization", "X-Api-Key": "x-api-key", "Api-Key": "api-key"}
 
 // sees reports whether a key exists as far as the caller is concerned. A member
 // sees the keys of its own user; a key that is limited to some models, keys that

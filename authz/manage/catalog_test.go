@@ -130,7 +130,7 @@ func TestTenantsDeployTheirOwn(t *testing.T) {
 		}
 	}
 	r := s.must(200, "GET", "/api/v1/models?limit=2", operator, "")
-	if !strings.Contains(r.body, `"upstreams":["http://127.0.0.1:9100"]`) || !strings.Contains(r.header.Get("Link"), "cursor=other") {
+	if !strings.Contains(r.body, `"upstreams":["http://127.0.0.1:9100"]`) || !strings.Contains(r.header.Get("Link"), "cursor=") {
 		t.Errorf("the operator's models are %s %v", r.body, r.header)
 	}
 }

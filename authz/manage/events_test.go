@@ -71,7 +71,7 @@ func TestEvents(t *testing.T) {
 		if string(page.Raw) != `[{"id":"5"}]` || page.Next.Get("after") != "6" {
 			t.Errorf("waited for %s %v", page.Raw, page.Next)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a waiting reader gets nothing")
 	}
 	for _, query := range []string{"after=x", "after=-1", "after=99", "since=yesterday", "since=-5h", "limit=1001", "wait=31"} {
@@ -79,17 +79,28 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// noted is Events that tells of who asks.
+type noted struct {
+	manage.Events
+	asked func()
+}
+
+func (n noted) Read(ctx context.Context, after uint64, since time.Time, limit int, wait time.Duration) ([][]byte, uint64, error) {
+	n.asked()
+	return n.Events.Read(ctx, after, since, limit, wait)
+}
+
 // TestWhoHangsUpIsNoFailure: Ctrl-C ends tollgate events tail, which is nothing that an
 // operator should be told of as a failure of the server.
 func TestWhoHangsUpIsNoFailure(t *testing.T) {
-	s := serve(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := serve(t, func(cfg *manage.Config) { cfg.Events = noted{cfg.Events, cancel} })
 	c, err := manage.NewClient(s.url, operator, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := c.Events(ctx, url.Values{"since": {"0s"}, "wait": {"30"}}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.Events(ctx, url.Values{"since": {"0s"}, "wait": {"30"}}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("a reader that gave up got %v", err)
 	}
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
@@ -99,7 +110,7 @@ func TestWhoHangsUpIsNoFailure(t *testing.T) {
 		if ended > 0 {
 			break
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > time.Minute {
 			t.Fatal("the server goes on waiting for nobody")
 		}
 	}

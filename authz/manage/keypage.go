@@ -14,15 +14,16 @@ const (
 	leastExamined = 200
 )
 
-// page returns up to limit keys that a caller sees, behind an id. next is the id
+// page returns up to limit keys that a caller sees, behind an id. next is the place
 // behind which to go on, also where the page is not full; "": there are no more.
 //
 // Ids sort by the time of their making, so a page goes on behind its cursor whatever
-// became of that key.
+// became of that key. A place is the id of a key on the page, or of none: a caller
+// doesn't learn the ids of keys that were looked at and are not its to see.
 func (a *api) page(ctx context.Context, who *caller, workspace, after string, limit int) (page []Key, next string, err error) {
 	page = []Key{}
 	for examined := 0; len(page) < limit && examined < maxExamined; {
-		most := limit - len(page)
+		most := max(limit-len(page), 2) // see between
 		if who.selective() {
 			most = max(most, leastExamined)
 		}
@@ -42,7 +43,11 @@ func (a *api) page(ctx context.Context, who *caller, workspace, after string, li
 		if next == "" {
 			return page, "", nil
 		}
+		// What is looked at next begins with the last of these, if that isn't the caller's.
 		after = next
+		if n := len(records); n > 1 && (len(page) == 0 || page[len(page)-1].ID != records[n-1].ID) {
+			after = between(records[n-2].ID, records[n-1].ID)
+		}
 		examined += most
 	}
 	return page, after, nil

@@ -109,3 +109,40 @@ func TestPageHasWhatItSays(t *testing.T) {
 		t.Errorf("the last page is %s, and the next at %q", last.body, last.header.Get("Link"))
 	}
 }
+
+// TestCursorsNameVisibleKeysOnly: of keys that a caller doesn't see it learns no id, not
+// even where one request has to look at more of them than it may.
+func TestCursorsNameVisibleKeysOnly(t *testing.T) {
+	s := serve(t)
+	hidden := map[string]bool{}
+	at := time.UnixMilli(1_800_000_000_000)
+	for i := range 2500 {
+		// Many are of one moment, as an import makes them.
+		rec := &key.Record{
+			Version: key.RecordVersion, Workspace: "demo", Kind: key.Workspace, Status: key.Active, Actions: []key.Action{key.Infer}, CreatedAt: at,
+			ID:      fmt.Sprintf("%012x", 0x019400000000+i/500)[:8] + fmt.Sprintf("-%04x-7%03x-8%03x-%012x", i/500, i%500, i*7919%4096, i*104729),
+			Secrets: []key.Secret{{Number: 1, Digest: key.DigestOf(fmt.Sprint(i)), CreatedAt: at}},
+		}
+		if _, err := s.store.Config().Keys.Put(t.Context(), rec, 0); err != nil {
+			t.Fatal(err)
+		}
+		hidden[rec.ID] = true
+	}
+	caller := s.create(operator, `{"workspace":"demo","models":["demo/own"],"actions":["infer","manage"]}`)
+	seen, pages := 0, 0
+	for path := "/api/v1/api-keys?limit=5"; path != ""; pages++ {
+		r := s.must(200, "GET", path, caller.Key, "")
+		path, _, _ = strings.Cut(strings.TrimPrefix(r.header.Get("Link"), "<"), ">")
+		seen += strings.Count(r.body, `"id"`)
+		u, err := url.Parse(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cursor := u.Query().Get("cursor"); hidden[cursor] {
+			t.Errorf("a cursor is the id of a key that the caller doesn't see: %s", cursor)
+		}
+	}
+	if seen != 1 || pages < 2 {
+		t.Errorf("%d keys on %d pages, want the caller's own on several", seen, pages)
+	}
+}

@@ -87,7 +87,7 @@ func (a *api) listKeys(ctx context.Context, c *call, _ none) ([]Key, error) {
 	}
 	after := c.query.Get("cursor")
 	if after != "" && !isID(after) {
-		return nil, invalid("cursor", "is not from a Link header of this list; start without it")
+		return nil, errCursor
 	}
 	page, next, err := a.page(ctx, c.who, ws.ID, after, limit)
 	if next != "" {

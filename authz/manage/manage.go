@@ -247,6 +247,8 @@ func newAPI(cfg Config) (*api, error) {
 	return &api{Config: cfg, mux: http.NewServeMux(), doc: newDocument(cfg.Version)}, nil
 }
 
+const readyPath = "/readyz"
+
 // probes are the endpoints that need no key and tell nothing of anybody.
 func (a *api) probes() {
 	handle(a, route{
@@ -254,7 +256,7 @@ func (a *api) probes() {
 		summary: "Whether the process runs",
 	}, func(context.Context, *call, none) (state, error) { return state{"ok"}, nil })
 	handle(a, route{
-		method: http.MethodGet, path: "/readyz", who: anybody, status: http.StatusOK,
+		method: http.MethodGet, path: readyPath, who: anybody, status: http.StatusOK,
 		summary: "Whether this replica should get requests",
 	}, func(context.Context, *call, none) (state, error) {
 		if err := a.Ready(); err != nil {

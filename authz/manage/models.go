@@ -59,23 +59,7 @@ func (a *api) modelRoutes() {
 }
 
 func (a *api) listModels(_ context.Context, c *call, _ none) ([]Model, error) {
-	limit, err := c.number("limit", pageSize, 1, maxPageSize)
-	if err != nil {
-		return nil, err
-	}
-	after := c.query.Get("cursor")
-	page := []Model{}
-	for _, m := range a.modelsOf(c.who) {
-		if m.ID <= after {
-			continue
-		}
-		if len(page) == limit {
-			c.linkNext("cursor", page[limit-1].ID)
-			break
-		}
-		page = append(page, viewModel(m, c.who))
-	}
-	return page, nil
+	return page(c, "models", a.modelsOf(c.who), func(m *catalog.Model) (Model, string) { return viewModel(m, c.who), m.ID })
 }
 
 // modelsOf are the models that exist as far as a caller is concerned, by id.

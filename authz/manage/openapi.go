@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,7 +99,8 @@ func (d *document) content(t reflect.Type, media string) map[string]*huma.MediaT
 }
 
 // allowNulls says in a schema what huma doesn't see: that a pointer to what has a
-// schema of its own, and a map, may be null. It goes through all that t is made of.
+// schema of its own, to one of some words, and a map, may be null, and that what an
+// embedded pointer has need not be there. It goes through all that t is made of.
 func (d *document) allowNulls(t reflect.Type, schema *huma.Schema) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		if t.Kind() == reflect.Slice {
@@ -120,6 +122,7 @@ func (d *document) allowNulls(t reflect.Type, schema *huma.Schema) {
 			embedded := f.Type
 			if embedded.Kind() == reflect.Pointer {
 				embedded = embedded.Elem()
+				schema.Required = slices.DeleteFunc(schema.Required, func(name string) bool { return hasMember(embedded, name) })
 			}
 			d.allowNulls(embedded, schema)
 			continue
@@ -138,8 +141,21 @@ func (d *document) allowNulls(t reflect.Type, schema *huma.Schema) {
 			}
 		default:
 			property.Nullable = true
+			if len(property.Enum) > 0 && !slices.Contains(property.Enum, nil) {
+				property.Enum = append(property.Enum, nil)
+			}
 		}
 	}
+}
+
+// hasMember reports whether the JSON of a struct has a member of that name.
+func hasMember(t reflect.Type, name string) bool {
+	for f := range t.Fields() {
+		if is, _, _ := strings.Cut(f.Tag.Get("json"), ","); is == name {
+			return true
+		}
+	}
+	return false
 }
 
 // operationID is such as "get-api-keys-id".

@@ -128,7 +128,7 @@ func handle[In, Out any](a *api, rt route, fn func(context.Context, *call, In) (
 		if err != nil {
 			e := errorFor(err).hiding(c.secret)
 			gone := errors.Is(err, context.Canceled) && r.Context().Err() != nil // who asked went away
-			if e.Status >= http.StatusInternalServerError && !gone {
+			if e.Status >= http.StatusInternalServerError && !gone && rt.path != readyPath {
 				a.Logger.Error("management request failed", "operation", rt.method+" "+rt.path,
 					"status", e.Status, "request", w.Header().Get("X-Request-Id"), "error", err)
 			}

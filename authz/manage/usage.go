@@ -116,7 +116,7 @@ func (a *api) usageRoutes() {
 			from, to,
 			{"groupBy", "What rows are told apart by, separated by commas: workspace, key, user, model and one of day, hour and minute (of UTC). Without it there is one row"},
 			{"workspace", "For the operator: only this one's"},
-			{"key", "Only the key with this id; the operator names its workspace too where there are several"},
+			{"key", "Only the key with this id"},
 			{"user", "Only the personal keys of this user"},
 			{"model", "Only this model"},
 		},

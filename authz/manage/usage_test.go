@@ -208,7 +208,8 @@ func TestUsageRows(t *testing.T) {
 		"groupBy=user&from=13h":                       `[{"user":"",` + counts + `}]`,
 		"groupBy=workspace&from=2026-01-03T00:00:00Z": `[{"workspace":"demo",` + counts + `}]`,
 		"groupBy=key,user&from=2026-01-02T03:04:05Z&to=2026-01-02T03:04:06Z": `[{"workspace":"demo","key":"` + k.ID + `","user":"ada",` + counts + `}]`,
-		"groupBy=model&from=1h": `[]`,
+		"groupBy=model&from=1h":     `[]`,
+		"groupBy=model&key=" + k.ID: `[{"model":"meta/a",` + counts + `}]`, // whatever its workspace
 	} {
 		if r := s.must(200, "GET", "/api/v1/usage?"+query, operator, ""); r.body != want {
 			t.Errorf("%s: %s, want %s", query, r.body, want)
@@ -229,13 +230,34 @@ func TestUsageRows(t *testing.T) {
 		"from=2030-02-30":  "must be a time such as",
 		"to=2020-01-01&from=2020-01-01T00:00:00Z": "must be after from",
 		"key=x":              "is not the id of a key",
-		"key=" + k.ID:        "there are several",
 		"workspace=%3E":      "workspace:",
 		"groupBy=a&groupBy=": "stands twice",
 	} {
 		if r := s.must(400, "GET", "/api/v1/usage?"+query, operator, ""); !strings.Contains(r.body, says) {
 			t.Errorf("%s: %s", query, r.body)
 		}
+	}
+}
+
+// TestUsageOfAKeyByItsID: the operator needs to name no workspace, also of a key that was
+// revoked or whose workspace is gone, and is told of one that never was.
+func TestUsageOfAKeyByItsID(t *testing.T) {
+	s := serve(t)
+	b := &bits{s: s}
+	s.must(201, "POST", "/api/v1/workspaces", operator, `{"id":"gone","plan":"lite"}`)
+	k := s.create(operator, `{"workspace":"gone"}`)
+	used := b.use("gone", "", k.ID, "m")
+	b.use("other", "", s.create(operator, `{"workspace":"other"}`).ID, "m")
+	for _, after := range []string{"nothing", "DELETE /api/v1/api-keys/" + k.ID, "DELETE /api/v1/workspaces/gone"} {
+		if method, path, change := strings.Cut(after, " "); change {
+			s.must(204, method, path, operator, "")
+		}
+		if got := s.sum(operator, "?key="+k.ID); got != used {
+			t.Errorf("after %s it used %b, want %b", after, got, used)
+		}
+	}
+	if r := s.must(404, "GET", "/api/v1/usage?key=01940000-0000-7000-8000-00000000ffff", operator, ""); !strings.Contains(r.body, "There is no such API key") {
+		t.Errorf("of a key that never was: %s", r.body)
 	}
 }
 

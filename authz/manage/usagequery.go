@@ -81,7 +81,7 @@ func parseUsageGroup(s string) (g UsageGroup, err error) {
 // without a generation is of the deployment's first catalog.
 func (a *api) confine(ctx context.Context, who *caller, q *UsageQuery) error {
 	if who.operator() {
-		return a.confineOperator(who, q)
+		return a.confineOperator(q)
 	}
 	ws, err := a.workspace(who, q.Workspace)
 	if err != nil {
@@ -130,16 +130,17 @@ func (a *api) confineModels(ctx context.Context, who *caller, q *UsageQuery) err
 	return nil
 }
 
-// confineOperator sees to it that the operator's query makes sense.
-func (a *api) confineOperator(who *caller, q *UsageQuery) error {
+// confineOperator sees to it that the operator's query makes sense: a key is found by
+// its id, also where it was revoked or its workspace is gone.
+func (a *api) confineOperator(q *UsageQuery) error {
 	switch {
 	case q.Workspace == "" && q.Key == "":
-	case q.Workspace == "" || a.Tables().Workspaces[q.Workspace] != nil:
-		ws, err := a.workspace(who, q.Workspace)
-		if err != nil {
-			return err
+	case q.Workspace == "":
+		o, ok := a.Index.Owner(q.Key)
+		if !ok { // named with its workspace it would be one that used nothing
+			return errNoKey
 		}
-		q.Workspace = ws.ID
+		q.Workspace = o.Workspace
 	case !consumerName.MatchString(q.Workspace): // one that was deleted has used something all the same
 		return invalid("workspace", "must be 1 to 63 of a-z, 0-9 and -")
 	}

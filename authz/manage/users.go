@@ -134,7 +134,7 @@ func (a *api) listUsers(_ context.Context, c *call, _ none) ([]User, error) {
 		return nil, err
 	}
 	ids := slices.DeleteFunc(slices.Sorted(maps.Keys(ws.Users)), func(id string) bool { return !c.who.seesUser(id) })
-	return page(c, ids, func(id string) (User, string) { return viewUser(ws.ID, ws.Users[id]), id })
+	return page(c, "users of "+a.workspaceEver(ws.ID), ids, func(id string) (User, string) { return viewUser(ws.ID, ws.Users[id]), id })
 }
 
 func (a *api) showUser(_ context.Context, c *call, _ none) (User, error) {

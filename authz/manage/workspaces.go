@@ -126,27 +126,30 @@ func (a *api) listWorkspaces(_ context.Context, c *call, _ none) ([]Workspace, e
 	if !c.who.operator() {
 		ids = slices.DeleteFunc(ids, func(id string) bool { return id != c.who.home() })
 	}
-	return page(c, ids, func(id string) (Workspace, string) {
+	return page(c, "workspaces", ids, func(id string) (Workspace, string) {
 		w := tables.Workspaces[id]
 		return a.fillIn(viewWorkspace(w), w), id
 	})
 }
 
-// page cuts a list, in the order of its names, to what the query asks for.
-func page[T, V any](c *call, all []T, view func(T) (v V, name string)) ([]V, error) {
+// page cuts a list of a kind, in the order of its names, to what the query asks for.
+func page[T, V any](c *call, list string, all []T, view func(T) (v V, name string)) ([]V, error) {
 	limit, err := c.number("limit", pageSize, 1, maxPageSize)
 	if err != nil {
 		return nil, err
 	}
-	after, last := c.query.Get("cursor"), ""
-	out := []V{}
+	after, err := c.behind(list)
+	if err != nil {
+		return nil, err
+	}
+	last, out := "", []V{}
 	for _, item := range all {
 		v, name := view(item)
 		if name <= after {
 			continue
 		}
 		if len(out) == limit {
-			c.linkNext("cursor", last)
+			c.linkNext("cursor", cursorBehind(list, last))
 			break
 		}
 		out, last = append(out, v), name

@@ -3,10 +3,12 @@ package main
 import (
 	"strings"
 	"time"
-	"unicode/utf8"
+	"unicode"
+
+	"golang.org/x/text/width"
 )
 
-// columns are the widths of a table that is written bit by bit, in characters. They
+// columns are the widths of a table that is written bit by bit, in cells of a terminal. They
 // only grow: a cell that is wider than its column so far widens it from there on.
 type columns []int
 
@@ -22,7 +24,7 @@ func (c *columns) write(p *printer, rows ...[]string) error {
 			if i == len(*c) {
 				*c = append(*c, 0)
 			}
-			(*c)[i] = max((*c)[i], utf8.RuneCountInString(row[i]))
+			(*c)[i] = max((*c)[i], cells(row[i]))
 		}
 	}
 	for _, row := range rows {
@@ -30,7 +32,7 @@ func (c *columns) write(p *printer, rows ...[]string) error {
 		for i, cell := range row {
 			line.WriteString(cell)
 			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", (*c)[i]-utf8.RuneCountInString(cell)+2))
+				line.WriteString(strings.Repeat(" ", (*c)[i]-cells(cell)+2))
 			}
 		}
 		if err := p.linef("%s", line.String()); err != nil {
@@ -38,6 +40,21 @@ func (c *columns) write(p *printer, rows ...[]string) error {
 		}
 	}
 	return nil
+}
+
+// cells is how many cells of a terminal a text takes: an ideograph and most emoji take
+// two, and what only changes the character before it none.
+func cells(s string) (n int) {
+	for _, r := range s {
+		switch kind := width.LookupRune(r).Kind(); {
+		case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		case kind == width.EastAsianWide, kind == width.EastAsianFullwidth:
+			n += 2
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 // whenText is when for a time that is still a text; one that can't be read stays.

@@ -9,6 +9,26 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// TestWideCharactersLineUp: what stands behind a name stands below its head on a
+// terminal, whatever the name is written in.
+func TestWideCharactersLineUp(t *testing.T) {
+	for name, want := range map[string]int{"": 0, "plain": 5, "カタカナ": 8, "😀😀": 4, "é": 1, "e\u0301": 1, "ﾊﾝｶｸ": 4, "Ｆ": 2, "❤\ufe0f": 1, "한국": 4, "مرحبا": 5} {
+		if got := cells(name); got != want {
+			t.Errorf("%q takes %d cells, want %d", name, got, want)
+		}
+	}
+	var out bytes.Buffer
+	cmd := newRoot()
+	cmd.SetOut(&out)
+	if err := newPrinter(cmd, false).table([]string{"ID", "NAME", "PREFIX"}, []string{"1", "カナ", "x"}, []string{"22", "😀", "x"}, []string{"3", "long name", "x"}); err != nil {
+		t.Fatal(err)
+	}
+	want := "ID  NAME       PREFIX\n1   カナ       x\n22  😀         x\n3   long name  x\n"
+	if out.String() != want {
+		t.Errorf("a table is\n%s, want\n%s", out.String(), want)
+	}
+}
+
 // TestTailLinesUp follows events that come one by one, as tail does: their cells
 // stand below the heads, and one that is too wide moves those after it.
 func TestTailLinesUp(t *testing.T) {

@@ -185,12 +185,12 @@ func (k *keyCommand) importFile(cmd *cobra.Command, c *manage.Client, p *printer
 	// What one request can take is checked and imported by the server as a whole;
 	// of a longer file all is checked before anything is imported.
 	if report.check(); report.Refused == 0 && (dryRun || len(rows) > chunk) {
-		if err := report.send(cmd.Context(), c, true); err != nil {
+		if err := report.send(cmd.Context(), c, p, true); err != nil {
 			return err
 		}
 	}
 	if report.Refused == 0 && !dryRun {
-		if err := report.send(cmd.Context(), c, false); err != nil {
+		if err := report.send(cmd.Context(), c, p, false); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"tollgate/authz/key"
 	"tollgate/authz/manage"
@@ -13,6 +14,9 @@ import (
 
 // chunk is how many keys one request imports.
 const chunk = 1000
+
+// tellEvery is how often a long import says how far it is.
+const tellEvery = 10 * time.Second
 
 // importReport is what became of each row of a file.
 type importReport struct {
@@ -55,9 +59,14 @@ func (l *reportLine) refuse(status, why string) { l.Status, l.Message = status, 
 
 // send imports all rows, or says what an import would do, request by request. It
 // ends behind the first request in which something is refused, unless it only
-// asks.
-func (r *importReport) send(ctx context.Context, c *manage.Client, dryRun bool) error {
+// asks. Of what takes long it tells how far it is.
+func (r *importReport) send(ctx context.Context, c *manage.Client, p *printer, dryRun bool) error {
 	r.Imported = 0
+	done := "Imported"
+	if dryRun {
+		done = "Checked"
+	}
+	told := time.Now()
 	for at := 0; at < len(r.rows); at += chunk {
 		end := min(at+chunk, len(r.rows))
 		keys := make([]manage.KeyRequest, 0, chunk)
@@ -78,6 +87,10 @@ func (r *importReport) send(ctx context.Context, c *manage.Client, dryRun bool) 
 		r.Refused += answer.Value.Refused
 		if answer.Value.Refused > 0 && !dryRun {
 			return nil
+		}
+		if end < len(r.rows) && time.Since(told) > tellEvery {
+			p.advisef("%s %d of %d …", done, end, len(r.rows))
+			told = time.Now()
 		}
 	}
 	return nil

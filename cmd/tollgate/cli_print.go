@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -45,17 +44,7 @@ func (p *printer) advisef(format string, args ...any) {
 
 // table writes rows in aligned columns; the first one is the head.
 func (p *printer) table(rows ...[]string) error {
-	w := tabwriter.NewWriter(p.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			if i > 0 {
-				fmt.Fprint(w, "\t")
-			}
-			fmt.Fprint(w, plain(cell))
-		}
-		fmt.Fprintln(w)
-	}
-	return w.Flush()
+	return new(columns).write(p, rows...)
 }
 
 // list writes a table of what a list has, or says in words that it has nothing.
