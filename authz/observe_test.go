@@ -69,7 +69,7 @@ func TestObserve(t *testing.T) {
 		if told := fmt.Sprint(d.SetHeaders); strings.Contains(told, "key-id") || !strings.Contains(told, "{x-tollgate-workspace legacy}") {
 			t.Errorf("%q: the upstream is told %s", c.secret, told)
 		}
-		if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key]" {
+		if fmt.Sprint(d.RemoveHeaders) != "[authorization x-api-key api-key "+foreign+"]" {
 			t.Errorf("%q: removed %v", c.secret, d.RemoveHeaders)
 		}
 	}

@@ -34,7 +34,7 @@ type Ledger interface {
 }
 
 // Settler closes admissions with what became of them. All fields but Budgets,
-// Foreign and Dropped are needed. It is safe for concurrent use.
+// Began, Foreign and Dropped are needed. It is safe for concurrent use.
 type Settler struct {
 	Replica   string
 	Sealer    *Sealer
@@ -42,6 +42,9 @@ type Settler struct {
 	Limits    limit.Limiter
 	Estimator *Estimator
 	Budgets   *Budgets // nil: none are kept
+	// Began is when this process did: what the one before it closed as Unknown it
+	// does not know. Zero: there was none.
+	Began time.Time
 	// Foreign takes the settlement of another replica's admission: nil means that
 	// it will see to it whatever happens to this process. The admission is its to
 	// keep. nil: such settlements are dropped.
@@ -176,12 +179,13 @@ func (s *Settler) close(now time.Time, u *Usage) (bool, error) {
 }
 
 // adjust takes the settlement of an admission that is closed already. One that was
-// held is written down also where it is not known that it was closed as Unknown.
+// held, or is of an admission from before this process, is written down also where
+// it is not known that it was closed as Unknown: the ledger finds out.
 func (s *Settler) adjust(u *Usage, held bool) error {
 	s.abandoned.mu.Lock()
 	defer s.abandoned.mu.Unlock()
 	before, known := s.abandoned.remove(u.Admission.ID)
-	if !known && !held {
+	if !known && !held && !u.Admission.Start.Before(s.Began) {
 		s.drop("closed")
 		return nil
 	}
@@ -193,21 +197,6 @@ func (s *Settler) adjust(u *Usage, held bool) error {
 		return fmt.Errorf("%w: %w", ErrRetry, err)
 	}
 	return nil
-}
-
-// Remember makes known, after a restart, that an admission was closed as Unknown
-// before it, and what that was charged; Forget, that it was adjusted since.
-func (s *Settler) Remember(id string, charged Charge) {
-	s.abandoned.mu.Lock()
-	defer s.abandoned.mu.Unlock()
-	s.abandoned.add(id, charged)
-}
-
-// Forget is told in Remember.
-func (s *Settler) Forget(id string) {
-	s.abandoned.mu.Lock()
-	defer s.abandoned.mu.Unlock()
-	s.abandoned.remove(id)
 }
 
 func (s *Settler) drop(why string) {

@@ -187,22 +187,6 @@ func TestLateTruth(t *testing.T) {
 	if l.closed[0].Charge() != charged || l.late[0].Before != charged || l.late[0].Cost.String() != "0.0000035" {
 		t.Errorf("charged %+v, then %+v, which turned out to be %s", l.closed[0].Charge(), l.late[0].Before, l.late[0].Cost)
 	}
-
-	// What a process before this one closed or adjusted.
-	b := *a
-	b.ID = "b"
-	s.Remember("b", charged)
-	s.Remember("c", Charge{})
-	s.Forget("c")
-	for _, id := range []string{"b", "b", "c"} {
-		b.ID = id
-		if err := s.Settle(t.Context(), now, s.Sealer.Seal(b.AppendBinary(nil)), truth); err != nil {
-			t.Error(err)
-		}
-	}
-	if len(l.late) != 2 || l.late[1].Admission.ID != "b" || l.late[1].Before != charged {
-		t.Errorf("adjustments after a restart: %+v", l.late)
-	}
 }
 
 // The memory of abandoned admissions is bounded: the oldest go.

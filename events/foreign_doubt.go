@@ -87,6 +87,15 @@ func (d *doubt) stored(msgID string) {
 	delete(d.sure, msgID)
 }
 
+// awaits reports whether an event of this process is noted and not known to be
+// stored.
+func (d *doubt) awaits(msgID string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, noted := d.sure[msgID]
+	return noted
+}
+
 // contested reports whether the stream may have an event already that it would not
 // recognise, somebody else's or ours; if not, the event is about to be tried. All
 // are that this process did not note: of a process before, of other replicas, and

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"time"
 
-	"tollgate/authz"
+	"tollgate/events/journal"
 )
 
 // Sharing is what a Ledger needs so that no event is stored twice.
@@ -54,6 +54,9 @@ type shared struct {
 	source string
 	stream Stream
 	window time.Duration
+	// waiting calls yield with the events that wait in the journal, but for those
+	// that publish has.
+	waiting func(yield func(journal.Event)) error
 	// after is the time that a look into the stream must not be before: what was
 	// seen then was overtaken. publish alone uses it.
 	after time.Time
@@ -75,7 +78,7 @@ func (l *Ledger) Share(s Sharing) {
 	}
 	l.shared = &shared{
 		doubt:  doubt{standing: s.Standing, gone: s.Gone, repeat: s.Window / 4, generation: 1, sure: map[string]waits{}},
-		source: l.source, stream: s.Stream, window: s.Window,
+		source: l.source, stream: s.Stream, window: s.Window, waiting: l.journal.EachWaiting,
 	}
 }
 
@@ -151,6 +154,7 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 		}
 		sought[n] = soughtFor(s.source, &ours[n])
 	}
+	coming := s.coming(batch, ours, sought)
 	found, at, err := s.stream.Look(ctx, sought, s.after)
 	now := time.Now()
 	if err == nil && elapsed(at, now) > s.window/2 {
@@ -164,7 +168,7 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 	}
 	var out []int
 	for n, i := range which {
-		switch judge(now, &ours[n], &found[n]) {
+		switch judge(now, &ours[n], &found[n], coming[sought[n].MsgID]) {
 		case publishUsage:
 			rebased(&batch[i], &ours[n], &found[n])
 			batch[i].Contested = true
@@ -187,22 +191,5 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 		if errs[i] != nil && !errors.As(errs[i], &certain) { // it may be stored now, or somebody else's is
 			s.after = time.Now()
 		}
-	}
-}
-
-// rebased writes an adjustment anew where the event that is in the stream charged
-// something else than the one which it was made for: another replica's, that did
-// not know that the admission was superseded; or none, because that was lost.
-func rebased(out *Outgoing, e *Event, f *Found) {
-	if e.Type != TypeAdjusted {
-		return
-	}
-	var is authz.Charge
-	if f.Usage != nil {
-		is = f.Usage.Charge()
-	}
-	if is.List.Cmp(e.Data.AdjustedListCost) != 0 || is.Cost.Cmp(e.Data.AdjustedCost) != 0 {
-		e.Data.rebase(is)
-		out.Payload = e.AppendJSON(nil)
 	}
 }

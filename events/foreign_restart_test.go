@@ -84,7 +84,7 @@ func TestRestartAfterTheWindow(t *testing.T) {
 	for _, a := range l.Open(time.Time{}) {
 		mustClose(t, l, unknown(a))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := j.Flush(ctx); err != nil {
 		t.Error(err)

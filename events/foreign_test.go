@@ -376,17 +376,20 @@ func TestAdjustmentWaitsForItsEvent(t *testing.T) {
 	known, none := FromUsage(source, told(a)).Data, FromUsage(source, unknown(a)).Data
 	now := a.Start.Add(time.Hour)
 	for _, c := range []struct {
-		found Found
-		now   time.Time
-		want  verdict
+		found  Found
+		now    time.Time
+		coming bool
+		want   verdict
 	}{
-		{Found{}, now, publishLater},
-		{Found{}, a.Start.Add(baseTime), publishUsage},
-		{Found{Usage: &none}, now, publishUsage},
-		{Found{Usage: &none, Adjusted: true}, now, publishNothing},
-		{Found{Usage: &known}, now, publishNothing},
+		{Found{}, now, false, publishLater},
+		{Found{}, a.Start.Add(baseTime), false, publishUsage},
+		{Found{}, a.Start.Add(baseTime), true, publishLater},
+		{Found{Usage: &none}, now, false, publishUsage},
+		{Found{Usage: &none}, now, true, publishUsage},
+		{Found{Usage: &none, Adjusted: true}, now, false, publishNothing},
+		{Found{Usage: &known}, now, false, publishNothing},
 	} {
-		if got := judge(c.now, &late, &c.found); got != c.want {
+		if got := judge(c.now, &late, &c.found, c.coming); got != c.want {
 			t.Errorf("%+v at %v: %v, want %v", c.found, c.now, got, c.want)
 		}
 	}

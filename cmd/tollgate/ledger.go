@@ -59,6 +59,7 @@ func (n *node) startLedger(ctx context.Context) error {
 		return err
 	}
 	n.settler = &authz.Settler{
+		Began:   time.Now(),
 		Replica: n.replica, Sealer: sealer, Ledger: n.ledger, Limits: n.limits, Estimator: estimator, Budgets: n.budgets,
 		Dropped: func(why string) { n.metrics.settlements.WithLabelValues(why).Inc() },
 	}
@@ -107,8 +108,7 @@ func (n *node) reconcile() error {
 }
 
 // recount makes the limits what they were before a restart, from the usage events
-// of the last minute, and finds which of them the truth may still come for: Envoy
-// brings a settlement again for that long.
+// of the last minute.
 func (n *node) recount(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -130,16 +130,10 @@ func (n *node) recount(ctx context.Context) {
 			if err := json.Unmarshal(s.Payload, &e); err != nil {
 				continue // it was not ours, or is of another version: it counts nothing
 			}
-			d := &e.Data
-			switch {
-			case e.Type == events.TypeAdjusted:
-				n.settler.Forget(d.Adjusts)
+			if e.Type != events.TypeUsage {
 				continue
-			case e.Type != events.TypeUsage:
-				continue
-			case d.Measurement == authz.None:
-				n.settler.Remember(e.ID, d.Charge())
 			}
+			d := &e.Data
 			n.settler.Recount(time.Now(), n.tables(), e.Time, d.Workspace, d.Key, d.User, d.Model, d.InputTokens+d.OutputTokens)
 		}
 	}

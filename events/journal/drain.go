@@ -55,7 +55,7 @@ func (j *Journal) Run(ctx context.Context, publish PublishFunc) error {
 			retry = minRetry
 			continue
 		}
-		if retry == minRetry && ctx.Err() == nil && !j.closed.Load() {
+		if ctx.Err() == nil && !j.closed.Load() {
 			j.cfg.Log.Warn("usage events wait in the journal", "waiting", j.Stats().Waiting, "error", err)
 		}
 		if err := j.queue.pause(ctx, retry/2+rand.N(retry)); err != nil {

@@ -3,8 +3,8 @@ package journal
 import "errors"
 
 // EachWaiting calls yield for the events that are in the queue, about in the order of
-// their settlement, so that after Open it is known what the stream may not have. It
-// is for before Run. What the disk has spoiled is left to Run. It returns ErrClosed
+// their settlement: before Run, all that the stream may not have; to a publish of
+// Run, all but what that was given. What the disk has spoiled is left to Run. It returns ErrClosed
 // where the journal is closed.
 func (j *Journal) EachWaiting(yield func(Event)) error {
 	j.queue.mu.Lock()

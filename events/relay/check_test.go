@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"tollgate/authz"
+	"tollgate/authz/money"
 	"tollgate/events"
 )
 
@@ -53,20 +54,25 @@ func (s *sim) checkEvents(a *admitted, usage, adjusted []events.Event) {
 		return
 	}
 	tokens := usage[0].Data.InputTokens + usage[0].Data.OutputTokens
+	cost := usage[0].Data.Cost
 	unknown := usage[0].Data.Measurement == authz.None
 	if len(adjusted) == 1 {
 		if !unknown {
 			s.t.Errorf("%s was adjusted and is known: %+v", a.ID, usage[0].Data)
 		}
 		tokens += adjusted[0].Data.InputTokens + adjusted[0].Data.OutputTokens
+		cost = cost.Add(adjusted[0].Data.Cost)
 		unknown = false
 	}
-	want := int64(10)
-	if unknown {
-		want = 0
+	want, price := int64(10), money.New(114, 8) // (7 × 0.15 + 3 × 0.6) × 0.4 millionths
+	switch {
+	case unknown && a.Billing.ChargeUnsettled:
+		want, price = 0, a.Estimate()
+	case unknown:
+		want, price = 0, money.Amount{}
 	}
-	if tokens != want {
-		s.t.Errorf("%s has %d tokens, want %d", a.ID, tokens, want)
+	if tokens != want || cost.Cmp(price) != 0 {
+		s.t.Errorf("%s has %d tokens and costs %v, want %d and %v", a.ID, tokens, cost, want, price)
 	}
 	if unknown && !a.settledAt.IsZero() && !a.truthMayBeLost() {
 		s.t.Errorf("%s is unknown, although a settlement was recorded", a.ID)
@@ -90,10 +96,9 @@ func (a *admitted) mayBeLost() bool {
 	return a.copiedTo == nil || a.copiedTo.lost
 }
 
-// truthMayBeLost says that somebody who had it may have lost it: with a disk, or
-// with the memory of what was closed as unknown, when the proxy told of it.
+// truthMayBeLost says that somebody who had it may have lost it, with a disk.
 func (a *admitted) truthMayBeLost() bool {
-	if a.owner.lost || a.owner.ended && a.atOwner {
+	if a.owner.lost {
 		return true
 	}
 	for _, r := range a.toldTo {

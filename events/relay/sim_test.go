@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"tollgate/authz"
+	"tollgate/authz/catalog"
 	"tollgate/authz/limit"
+	"tollgate/authz/money"
 )
 
 var (
@@ -28,6 +30,9 @@ const (
 	simDeadline = 100 * time.Second // of most; others have five times as long
 	simFaults   = 500 * time.Second // things go wrong for so long
 )
+
+// simRates are what a million tokens cost.
+var simRates = []authz.Rate{{Unit: "input", Price: money.New(15, 2)}, {Unit: "output", Price: money.New(6, 1)}}
 
 // What can go wrong: with a replica, and with the stream.
 type fault int
@@ -95,8 +100,6 @@ type replica struct {
 	dir  string
 	p    *process // nil: it is down
 	lost bool     // with its disk, for good
-	// ended says that a process of it has ended: what was in its memory is gone.
-	ended bool
 }
 
 // admitted is an admission, and who was told what of it. Guarded by world.mu.
@@ -203,7 +206,8 @@ func (s *sim) admit() {
 			deadline *= 5 // what goes wrong early in it is beyond the window at its end
 		}
 		a := &admitted{owner: r, Admission: &authz.Admission{
-			ID: id, Replica: r.name, Workspace: "w", Key: id, Model: "m", Dialect: "openai", InputEstimate: 1,
+			ID: id, Replica: r.name, Workspace: "w", Key: id, Model: "m", Dialect: "openai", InputEstimate: 1, OutputEstimate: 2,
+			Rates: simRates, Multiplier: money.New(4, 1), Billing: catalog.Billing{ChargeUnsettled: s.chance(50)},
 			Start: now, Deadline: now.Add(deadline), Reserved: limit.Grant{At: now, Tokens: 10, Counted: 1 << limit.Key},
 		}}
 		p.settler.Restore(now, []*authz.Admission{a.Admission}) // in place of Reserve
@@ -306,7 +310,7 @@ func (s *sim) down(r *replica) *process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := r.p
-	r.p, r.ended = nil, true
+	r.p = nil
 	return p
 }
 

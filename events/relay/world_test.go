@@ -206,7 +206,7 @@ func (w *world) start(name, dir string, sealer *authz.Sealer, gone time.Duration
 	p.ledger = events.OpenLedger(j, open, "//sim/tollgate", quiet)
 	p.ledger.Share(events.Sharing{Standing: p, Stream: p, Gone: gone, Window: w.window})
 	p.limits = &slots{t: w.t, held: map[string]int{}}
-	p.settler = &authz.Settler{Replica: name, Sealer: sealer, Ledger: p.ledger, Limits: p.limits, Estimator: new(authz.Estimator)}
+	p.settler = &authz.Settler{Began: time.Now(), Replica: name, Sealer: sealer, Ledger: p.ledger, Limits: p.limits, Estimator: new(authz.Estimator)}
 	p.relay = New(Config{Incarnation: p.incarnation, Ledger: p.ledger, Settler: p.settler, Peers: p, Link: p, Gone: gone, Log: quiet})
 	p.settler.Foreign = p.relay.Take
 	p.settler.Restore(time.Now(), p.ledger.Open(time.Time{}))

@@ -12,8 +12,8 @@
 //     counts once among the newest 65,536 such events.
 //   - The sum is over what was ever read, so it stays when the stream's retention
 //     drops events. A replica that has no readable snapshot, or was away for longer
-//     than events are kept, takes the totals of another one (Peers); where there is
-//     none, it has what the stream still has.
+//     than events are kept, takes the totals of another one (Peers); while there is
+//     none, it has what the stream still has, and asks again.
 //   - Bounds: see state (state.go) for memory, and the constants beside them for the
 //     positions and ids that are remembered.
 package totals
@@ -31,10 +31,8 @@ import (
 
 // Stream is the stream of usage events. events.Usage is one.
 type Stream interface {
-	// Identity tells which stream it is, and the place of its last event.
-	Identity(ctx context.Context) (created time.Time, last uint64, err error)
-	// First is the place of the first event that is still there.
-	First(ctx context.Context) (uint64, error)
+	// Extent tells which stream it is, and the places of its first and last events.
+	Extent(ctx context.Context) (events.Extent, error)
 	// Follow calls begun once with how many events there are from the place from
 	// on, then each for every one, in order and without gaps, until ctx ends,
 	// each fails or something may have been lost; it returns why.
@@ -74,6 +72,8 @@ type Folder struct {
 
 	gapTried int  // Run's alone, as the following
 	gapAsked bool // others were, and did not have more
+
+	missing atomic.Bool // something was never counted here, see missingSuffix
 
 	spending *spending
 
@@ -124,7 +124,9 @@ func Open(cfg Config) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{cfg: cfg, state: state, place: at, asOf: at.asOf(), spending: newSpending()}, nil
+	f := &Folder{cfg: cfg, state: state, place: at, asOf: at.asOf(), spending: newSpending()}
+	f.missing.Store(isMissing(cfg.Path))
+	return f, nil
 }
 
 // Totals answers a query. The error wraps ErrQuery or is ErrTooLarge. It holds
@@ -185,11 +187,11 @@ func (f *Folder) Wait(ctx context.Context, seq uint64) error {
 // Refresh waits until every event is counted that is stored now, or ctx ends.
 // Events that still wait in a replica's journal are not stored.
 func (f *Folder) Refresh(ctx context.Context) error {
-	_, last, err := f.cfg.Stream.Identity(ctx)
+	is, err := f.cfg.Stream.Extent(ctx)
 	if err != nil {
 		return err
 	}
-	return f.Wait(ctx, last)
+	return f.Wait(ctx, is.Last)
 }
 
 // Stats are figures for metrics.

@@ -53,25 +53,16 @@ func (s *stream) store(e *events.Event, at events.Position) (seq uint64) {
 	return seq
 }
 
-func (s *stream) Identity(context.Context) (time.Time, uint64, error) {
+func (s *stream) Extent(context.Context) (events.Extent, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
-		return time.Time{}, 0, s.broken
+		return events.Extent{}, s.broken
 	}
 	if n := len(s.messages); n > 0 {
-		return s.created, s.messages[n-1].Seq, nil
+		return events.Extent{Created: s.created, First: s.messages[0].Seq, Last: s.messages[n-1].Seq}, nil
 	}
-	return s.created, 0, nil
-}
-
-func (s *stream) First(context.Context) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.messages) > 0 {
-		return s.messages[0].Seq, s.broken
-	}
-	return 1, s.broken
+	return events.Extent{Created: s.created, First: 1}, nil
 }
 
 // at is the index of the first message from a place on.

@@ -11,9 +11,10 @@ import (
 // Peers are the other replicas, whose totals may reach back further than the stream does.
 type Peers interface {
 	// Snapshot returns a snapshot of the replica that has counted most requests, if
-	// those are more than a number; nil: no other one has, or none answered. It waits
+	// those are more than a number; nil: no other one has, or none answered. One
+	// that misses nothing comes before others; with whole only such count. It waits
 	// for seconds at most, and for as long as the snapshot comes in.
-	Snapshot(ctx context.Context, moreThan int64) ([]byte, error)
+	Snapshot(ctx context.Context, moreThan int64, whole bool) (b []byte, partial bool, err error)
 }
 
 // gapTries is how often others are asked, which may be starting at the same time,
@@ -26,12 +27,8 @@ var errNobody = errors.New("no other replica has counted more")
 // this one did not count: it is new, its data directory was lost, or it was away for
 // longer than events are kept. One that has counted nothing asks in any case: others
 // may have counted what was in a stream before this one. Where nobody has more it goes
-// on with what there is. An error means to try again.
-func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
-	first, err := f.cfg.Stream.First(ctx)
-	if err != nil {
-		return err
-	}
+// on with what there is, and asks again later (askAgain). An error means to try again.
+func (f *Folder) fillGap(ctx context.Context, created time.Time, first uint64) error {
 	at := f.at()
 	f.mu.RLock()
 	knows := len(f.state.series) > 0
@@ -43,7 +40,7 @@ func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
 	case !gap && (at.seq > 0 || f.gapAsked):
 		return nil
 	}
-	err = errNobody
+	err := errNobody
 	if f.cfg.Peers != nil {
 		if err = f.takeOver(ctx, created, first); err == nil {
 			return nil
@@ -62,49 +59,74 @@ func (f *Folder) fillGap(ctx context.Context, created time.Time) error {
 	}
 	f.cfg.Log.Warn("the stream of events has dropped some that were never counted here: totals, and what is spent of budgets and credit, are too low by these",
 		"from", at.seq+1, "to", first-1, "error", err)
+	f.miss()
 	return nil
 }
 
 // takeOver makes the totals of another replica this one's. first is the place of the
 // first event that the stream still has.
 func (f *Folder) takeOver(ctx context.Context, created time.Time, first uint64) error {
-	f.mu.RLock()
-	own := f.state.requests()
-	f.mu.RUnlock()
-	b, err := f.cfg.Peers.Snapshot(ctx, own)
+	c, err := f.ask(ctx, created, first, false)
 	if err != nil {
 		return err
 	}
+	f.adopt(c)
+	if f.gapTried = 0; c.partial {
+		f.miss()
+	}
+	return nil
+}
+
+// counted is what another replica has counted.
+type counted struct {
+	state   *state
+	place   place
+	partial bool // it misses something itself
+}
+
+// ask gets what the replica has that has counted most, and more than this one.
+func (f *Folder) ask(ctx context.Context, created time.Time, first uint64, whole bool) (*counted, error) {
+	f.mu.RLock()
+	own := f.state.requests()
+	f.mu.RUnlock()
+	b, partial, err := f.cfg.Peers.Snapshot(ctx, own, whole)
+	if err != nil {
+		return nil, err
+	}
 	if b == nil {
-		return errNobody
+		return nil, errNobody
 	}
 	s, at, err := readSnapshot(b)
 	if err != nil {
-		return fmt.Errorf("the snapshot of another replica: %w", err)
+		return nil, fmt.Errorf("the snapshot of another replica: %w", err)
 	}
 	if at.created != created.UnixNano() || first > at.seq+1 {
-		return fmt.Errorf("the snapshot of another replica ends with %v, which leaves a gap, too", at)
+		return nil, fmt.Errorf("the snapshot of another replica ends with %v, which leaves a gap, too", at)
 	}
+	return &counted{s, at, partial}, nil
+}
+
+// adopt puts what another replica has counted in place of what this one has. Nothing
+// may be folded before the stream is read from there.
+func (f *Folder) adopt(c *counted) {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.state, f.place = s, at
-	f.asOf = at.asOf()
+	f.state, f.place = c.state, c.place
+	f.asOf = c.place.asOf()
 	f.spending.forget()
 	f.changes++
 	f.wake()
-	f.gapTried = 0
-	f.cfg.Log.Info("the totals of another replica were taken over", "as of", at.String())
-	return nil
+	f.cfg.Log.Info("the totals of another replica were taken over", "as of", c.place.String())
 }
 
 // Offer is what this replica could give to one that has a gap: how many requests it
-// has counted. false: it is behind itself.
-func (f *Folder) Offer() (counted int64, current bool) {
+// has counted, and whether it misses some itself. Not current: it is behind.
+func (f *Folder) Offer() (counted int64, partial, current bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.state.requests(), f.asOf.Current
+	return f.state.requests(), f.missing.Load(), f.asOf.Current
 }
 
 // Snapshot is the written form of the totals, for another replica. Counting waits for

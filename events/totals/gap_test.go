@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,22 +22,33 @@ import (
 
 // peers are other replicas in memory.
 type peers struct {
-	folders []*Folder
+	mu      sync.Mutex
+	folders []*Folder // guarded by mu, as asked
 	err     error
 	asked   int
 }
 
-func (p *peers) Snapshot(_ context.Context, moreThan int64) (best []byte, err error) {
+// set makes others of them, and returns how often they were asked.
+func (p *peers) set(folders ...*Folder) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.folders = folders
+	return p.asked
+}
+
+func (p *peers) Snapshot(_ context.Context, moreThan int64, whole bool) (best []byte, misses bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.asked++
 	for _, f := range p.folders {
-		if counted, current := f.Offer(); current && counted > moreThan {
-			moreThan = counted
+		if counted, partial, current := f.Offer(); current && counted > moreThan && (!partial || !whole) {
+			moreThan, misses = counted, partial
 			if best, err = f.Snapshot(); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 		}
 	}
-	return best, p.err
+	return best, misses, p.err
 }
 
 // costly is usage's event that cost a dollar.
@@ -201,7 +213,7 @@ func TestGapOverNATS(t *testing.T) {
 	u := openUsage(t, nc)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if b, err := NATSPeers(nc, "new").Snapshot(ctx, 0); b != nil || err != nil {
+	if b, _, err := NATSPeers(nc, "new").Snapshot(ctx, 0, false); b != nil || err != nil {
 		t.Fatalf("of nobody: %d bytes, %v", len(b), err)
 	}
 	settle(t, filepath.Join(dir, "journal"), u, 0, 50)
@@ -293,7 +305,7 @@ func TestGapAndWrongSnapshots(t *testing.T) {
 // told is a snapshot that somebody sends.
 type told []byte
 
-func (b told) Snapshot(context.Context, int64) ([]byte, error) { return b, nil }
+func (b told) Snapshot(context.Context, int64, bool) ([]byte, bool, error) { return b, false, nil }
 
 // purge drops what is before a place, as retention does.
 func purge(t *testing.T, nc *nats.Conn, before uint64) {
@@ -316,7 +328,8 @@ func purge(t *testing.T, nc *nats.Conn, before uint64) {
 func TestPeersForms(t *testing.T) {
 	for frozen, form := range map[string]any{
 		`{"v":1,"from":"r1","moreThan":7}`:                     ask{peersVersion, "r1", 7},
-		`{"v":1,"replica":"r2","counted":8}`:                   offer{peersVersion, "r2", 8},
+		`{"v":1,"replica":"r2","counted":8}`:                   offer{peersVersion, "r2", 8, false},
+		`{"v":1,"replica":"r2","counted":8,"partial":true}`:    offer{peersVersion, "r2", 8, true},
 		`{"v":1,"id":"a","offset":524288}`:                     pieceRequest{peersVersion, "a", pieceBytes},
 		`{"v":1,"id":"a","size":524291,"data":"VEdUT1RBTFM="}`: piece{peersVersion, "a", pieceBytes + 3, []byte(snapshotMagic)},
 	} {

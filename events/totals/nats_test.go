@@ -62,7 +62,7 @@ func settle(t *testing.T, dir string, u *events.Usage, from, to int) {
 			t.Fatalf("%v, %v", ok, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -86,7 +86,7 @@ func TestRealStream(t *testing.T) {
 	stop := run(t, f)
 	refreshed := func(want int64) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := f.Refresh(ctx); err != nil || requests(t, f) != want {
 			t.Errorf("%v, %d requests, want %d", err, requests(t, f), want)
@@ -181,7 +181,7 @@ func TestRealStreamAway(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -21,8 +21,10 @@ const (
 	peersVersion = 1
 	// askSubject is where all are asked; below it each by its name.
 	askSubject = "tollgate.replica.totals"
-	// askWindow is how long answers are waited for, pieceTimeout for how long a piece.
-	askWindow, pieceTimeout = time.Second, 10 * time.Second
+	// askWindow is how long the next answer is waited for, askGrace for how long after
+	// that, should this process have stood still for all of it, and pieceTimeout for how
+	// long a piece.
+	askWindow, askGrace, pieceTimeout = time.Second, 200 * time.Millisecond, 10 * time.Second
 	// pieceBytes is what goes into a message, a third more as base64: less than the
 	// 1 MiB that a NATS server takes unless it is told otherwise. pieceRest is more than
 	// what is around it.
@@ -43,6 +45,16 @@ type offer struct {
 	Version int    `json:"v"`
 	Replica string `json:"replica"`
 	Counted int64  `json:"counted"` // requests
+	// Partial: it misses some that the stream has dropped.
+	Partial bool `json:"partial,omitempty"`
+}
+
+// better reports whether an offer comes before another one.
+func (o *offer) better(than *offer) bool {
+	if o.Partial != than.Partial && than.Replica != "" {
+		return than.Partial
+	}
+	return o.Counted > than.Counted
 }
 
 type pieceRequest struct {
@@ -68,26 +80,25 @@ type natsPeers struct {
 func NATSPeers(nc *nats.Conn, replica string) Peers { return natsPeers{nc, replica} }
 
 // Snapshot implements Peers.
-func (p natsPeers) Snapshot(ctx context.Context, moreThan int64) ([]byte, error) {
-	best, err := p.best(ctx, moreThan)
+func (p natsPeers) Snapshot(ctx context.Context, moreThan int64, whole bool) (all []byte, partial bool, err error) {
+	best, err := p.best(ctx, moreThan, whole)
 	if err != nil || best.Replica == "" {
-		return nil, err
+		return nil, false, err
 	}
-	var all []byte
 	for id := ""; ; {
 		got, err := p.piece(ctx, best.Replica, pieceRequest{peersVersion, id, len(all)})
 		if err != nil {
-			return nil, fmt.Errorf("the totals of replica %s: %w", best.Replica, err)
+			return nil, false, fmt.Errorf("the totals of replica %s: %w", best.Replica, err)
 		}
 		all, id = append(all, got.Data...), got.ID
 		if len(all) >= got.Size {
-			return all, nil
+			return all, best.Partial, nil
 		}
 	}
 }
 
-// best is the offer of the replica that has counted most; zero: there is none.
-func (p natsPeers) best(ctx context.Context, moreThan int64) (best offer, err error) {
+// best is the best offer; zero: there is none.
+func (p natsPeers) best(ctx context.Context, moreThan int64, whole bool) (best offer, err error) {
 	text, err := json.Marshal(ask{peersVersion, p.replica, moreThan})
 	if err != nil {
 		return best, err
@@ -101,21 +112,36 @@ func (p natsPeers) best(ctx context.Context, moreThan int64) (best offer, err er
 	if err := p.nc.PublishRequest(askSubject, inbox, text); err != nil {
 		return best, err
 	}
-	window, cancel := context.WithTimeout(ctx, askWindow)
-	defer cancel()
 	for {
-		m, err := sub.NextMsgWithContext(window)
+		m, err := nextWithin(ctx, sub, askWindow)
+		if errors.Is(err, nats.ErrTimeout) {
+			m, err = nextWithin(ctx, sub, askGrace)
+		}
 		switch {
-		case err != nil && window.Err() != nil && ctx.Err() == nil, errors.Is(err, nats.ErrNoResponders):
+		case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders):
 			return best, nil
 		case err != nil:
 			return best, err
 		}
 		var o offer
-		if json.Unmarshal(m.Data, &o) == nil && o.Version == peersVersion && o.Replica != p.replica && o.Counted > max(moreThan, best.Counted) {
+		if json.Unmarshal(m.Data, &o) != nil || o.Version != peersVersion || o.Replica == p.replica || o.Counted <= moreThan || whole && o.Partial {
+			continue
+		}
+		if o.better(&best) {
 			best = o
 		}
 	}
+}
+
+// nextWithin is the next answer; nats.ErrTimeout: none came in time.
+func nextWithin(ctx context.Context, sub *nats.Subscription, most time.Duration) (*nats.Msg, error) {
+	window, cancel := context.WithTimeoutCause(ctx, most, nats.ErrTimeout)
+	defer cancel()
+	m, err := sub.NextMsgWithContext(window)
+	if err != nil && window.Err() != nil {
+		err = context.Cause(window)
+	}
+	return m, err
 }
 
 var errPiece = errors.New("what came is not the next piece of a snapshot")
@@ -146,9 +172,9 @@ func Serve(nc *nats.Conn, replica string, f *Folder) (stop func(), err error) {
 	s := &served{folder: f, most: func() int { return pieceSize(nc.MaxPayload()) }}
 	asked, err := nc.Subscribe(askSubject, func(m *nats.Msg) {
 		var a ask
-		counted, current := f.Offer()
+		counted, partial, current := f.Offer()
 		if json.Unmarshal(m.Data, &a) == nil && a.Version == peersVersion && a.From != replica && current && counted > a.MoreThan {
-			respond(m, offer{peersVersion, replica, counted})
+			respond(m, offer{peersVersion, replica, counted, partial})
 		}
 	})
 	if err != nil {

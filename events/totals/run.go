@@ -31,14 +31,12 @@ func (f *Folder) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errReplaced):
+		case errors.Is(err, errReplaced), errors.Is(err, errFilled):
 			continue
 		case f.AsOf().Seq != counted:
 			retry = minRetry
 		}
-		if retry == minRetry {
-			f.cfg.Log.Warn("totals of usage are behind: the stream can't be read", "error", err)
-		}
+		f.cfg.Log.Warn("totals of usage are behind: the stream can't be read", "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -55,24 +53,43 @@ func (f *Folder) Run(ctx context.Context) error {
 // beyond our place since, the last event that was counted is read once more: it
 // has to have been stored at the same time.
 func (f *Folder) session(ctx context.Context) error {
-	created, last, err := f.cfg.Stream.Identity(ctx)
+	is, err := f.cfg.Stream.Extent(ctx)
 	if err != nil {
 		return err
 	}
-	if at := f.at(); at.seq > 0 && (at.created != created.UnixNano() || last < at.seq) {
-		f.restart("made", created, "last", last)
+	if at := f.at(); at.seq > 0 && (at.created != is.Created.UnixNano() || is.Last < at.seq) {
+		f.restart("made", is.Created, "last", is.Last)
 	}
 	f.mu.Lock()
-	f.place.created = created.UnixNano()
+	f.place.created = is.Created.UnixNano()
 	f.mu.Unlock()
-	if err := f.fillGap(ctx, created); err != nil {
+	if err := f.fillGap(ctx, is.Created, is.First); err != nil {
 		return err
 	}
-	return f.cfg.Stream.Follow(ctx, f.at().seq, func(pending uint64) {
+	follow, stop := context.WithCancel(ctx)
+	defer stop()
+	var asking sync.WaitGroup
+	var found *counted
+	if f.missing.Load() && f.cfg.Peers != nil {
+		asking.Go(func() {
+			if found = f.askAgain(follow, is.Created); found != nil {
+				stop()
+			}
+		})
+	}
+	err = f.cfg.Stream.Follow(follow, f.at().seq, func(pending uint64) {
 		if pending == 0 {
-			f.reached(last)
+			f.reached(is.Last)
 		}
 	}, f.fold)
+	stop()
+	asking.Wait()
+	if found == nil || errors.Is(err, errReplaced) {
+		return err
+	}
+	f.adopt(found)
+	f.filled()
+	return errFilled
 }
 
 func (f *Folder) at() place {
