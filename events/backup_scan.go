@@ -20,6 +20,10 @@ import (
 // without a message in between; and it fails with f's error. f may take up to a minute.
 func scanStream(ctx context.Context, js jetstream.JetStream, stream string, after uint64, headersOnly bool, f func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	const tries = 3
+	began, err := lookAt(ctx, js, stream)
+	if err != nil {
+		return err
+	}
 	var refused error // by f
 	for try := 1; ; try++ {
 		err := scanOnce(ctx, js, stream, after, headersOnly, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
@@ -30,23 +34,35 @@ func scanStream(ctx context.Context, js jetstream.JetStream, stream string, afte
 		if err == nil || refused != nil || ctx.Err() != nil || try == tries {
 			return err
 		}
-		if there := holds(ctx, js, stream, after); there != nil {
+		if there := holds(ctx, js, stream, began, after); there != nil {
 			return errors.Join(err, there)
 		}
 	}
 }
 
-// holds says that a stream has come as far as a place: else it is another one by now,
-// and what was read of the one before must not be taken for the beginning of this.
-func holds(ctx context.Context, js jetstream.JetStream, stream string, place uint64) error {
-	s, err := inTries(ctx, 2*askTimeout, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, stream) })
+// holds says that a stream is the one that it was, and has come as far as a place: else
+// what was read of the one before must not be taken for the beginning of this.
+func holds(ctx context.Context, js jetstream.JetStream, stream string, was *jetstream.StreamInfo, place uint64) error {
+	is, err := lookAt(ctx, js, stream)
 	if err != nil {
-		return fmt.Errorf("reading the stream %s: %w", stream, err)
+		return err
 	}
-	if last := s.CachedInfo().State.LastSeq; last < place {
+	if last := is.State.LastSeq; last < place {
 		return fmt.Errorf("the stream %s ends at %d now, and had come to %d: it was replaced meanwhile", stream, last, place)
 	}
+	if !is.Created.Equal(was.Created) {
+		return fmt.Errorf("the stream %s was made at %s, and the one that was read before at %s: it was replaced meanwhile",
+			stream, is.Created.Format(time.RFC3339Nano), was.Created.Format(time.RFC3339Nano))
+	}
 	return nil
+}
+
+func lookAt(ctx context.Context, js jetstream.JetStream, stream string) (*jetstream.StreamInfo, error) {
+	s, err := inTries(ctx, 2*askTimeout, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, stream) })
+	if err != nil {
+		return nil, fmt.Errorf("reading the stream %s: %w", stream, err)
+	}
+	return s.CachedInfo(), nil
 }
 
 // scanOnce is scanStream without patience.

@@ -52,8 +52,7 @@ func openBucket(ctx context.Context, nc *nats.Conn, cfg jetstream.KeyValueConfig
 		return nil, fmt.Errorf("the bucket %s: %w", cfg.Bucket, denied(nc, err))
 	}
 	if err := b.make(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("the bucket %s is not there and could not be made; without the right to, let an administrator make it (tollgate nats setup): %w",
-			cfg.Bucket, denied(nc, err))
+		return nil, unmade(nc, "the bucket "+cfg.Bucket, err)
 	}
 	return b, nil
 }

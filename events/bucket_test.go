@@ -68,7 +68,7 @@ func TestOpenBucketWithoutTheRightToMakeIt(t *testing.T) {
 	s.Start()
 	defer s.WaitForShutdown()
 	defer s.Shutdown()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the server is not ready")
 	}
 	connect := func(user string) *nats.Conn {

@@ -81,7 +81,7 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
 				log.Warn("connection to NATS lost", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("connection to NATS is back", "server", nc.ConnectedAddr()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Warn("connection to NATS is back", "server", nc.ConnectedAddr()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
@@ -156,12 +156,21 @@ func hosts(servers string) string {
 // What a server must be at least.
 const leastMajor, leastMinor = 2, 15
 
-// checkServer refuses a server that is too old, or has no JetStream for us.
+// leastPayload is what a server has to take in one message, which is its default: a
+// document may be as large.
+const leastPayload = 1 << 20
+
+// checkServer refuses a server that is too old, takes too little in one message, or has
+// no JetStream for us.
 func checkServer(ctx context.Context, nc *nats.Conn) error {
 	version := nc.ConnectedServerVersion()
 	if !atLeast(version, leastMajor, leastMinor) {
 		return fmt.Errorf("the nats-server at %s has version %s, Tollgate needs %d.%d or later: upgrade it",
 			nc.ConnectedAddr(), version, leastMajor, leastMinor)
+	}
+	if most := nc.MaxPayload(); most < leastPayload {
+		return fmt.Errorf("the nats-server at %s takes %d bytes in one message, which a catalog can be larger than: take max_payload out of its configuration, or set it to 1MB or more",
+			nc.ConnectedAddr(), most)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

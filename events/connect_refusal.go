@@ -12,7 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// refusal says why no connection came about, and what to do.
+// refusal says why no connection came about, and what to do. What nobody refused is
+// Away.
 func refusal(cfg *ConnectConfig, err error) error {
 	at := "NATS at " + hosts(cfg.URL)
 	var (
@@ -24,9 +25,9 @@ func refusal(cfg *ConnectConfig, err error) error {
 	)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w before it answered", at, err)
+		return unreached(fmt.Errorf("%s: %w before it answered", at, err), err)
 	case errors.Is(err, nats.ErrNoServers):
-		return fmt.Errorf("%s: nobody answers there: is it running, and is the address right?", at)
+		return unreached(fmt.Errorf("%s: nobody answers there: is it running, and is the address right?", at), err)
 	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired):
 		return fmt.Errorf("%s: our credentials have expired: make new ones (%s)", at, cfg.who())
 	case errors.Is(err, nats.ErrAuthRevoked):
@@ -46,11 +47,11 @@ func refusal(cfg *ConnectConfig, err error) error {
 	case errors.As(err, &record), errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf("%s does not speak TLS, which tls:// or --nats-ca asks for", at)
 	case errors.As(err, &dns):
-		return fmt.Errorf("%s: there is no host of that name: %w", at, err)
+		return unreached(fmt.Errorf("%s: there is no host of that name: %w", at, err), err)
 	case errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("%s did not answer within %v", at, connectTimeout)
+		return unreached(fmt.Errorf("%s did not answer within %v", at, connectTimeout), err)
 	}
-	return fmt.Errorf("%s: %w", at, err)
+	return unreached(fmt.Errorf("%s: %w", at, err), err)
 }
 
 // who says as whom we came, without any secret.

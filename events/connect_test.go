@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"tollgate/events/natstest"
+	"tollgate/events/natstest/freeaddr"
 )
 
 // connectAs is Connect for tests.
@@ -122,7 +123,7 @@ accounts {
   B {jetstream: enabled, users: [{user: b, password: geheim}]}
 }`})
 	url := c.URL()
-	closed := "nats://a:geheim@" + natstest.FreeAddr(t)
+	closed := "nats://a:geheim@" + freeaddr.Take(t)
 	for says, cfg := range map[string]ConnectConfig{
 		"JetStream is not enabled for our account":             {URL: "nats://a:geheim@" + c.Addr(0)},
 		"nobody answers there":                                 {URL: closed},
@@ -159,7 +160,7 @@ func TestConnectNeedsJetStream(t *testing.T) {
 	}
 	s.Start()
 	defer s.Shutdown()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the server is not ready")
 	}
 	_, err = connectAs(t, ConnectConfig{URL: "nats://" + s.Addr().String()})
@@ -237,7 +238,7 @@ func TestConnectionComesBack(t *testing.T) {
 	if err := nc.Publish("subject", []byte("y")); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := heard.NextMsg(5 * time.Second); err != nil || string(m.Data) != "y" {
+	if m, err := heard.NextMsg(time.Minute); err != nil || string(m.Data) != "y" {
 		t.Errorf("heard %v, %v", m, err)
 	}
 }

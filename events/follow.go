@@ -22,28 +22,28 @@ type Followed struct {
 // silence is a failure.
 const followHeartbeat = 500 * time.Millisecond
 
-// Identity tells which stream it is, by the time when it was made, and the place
-// of its last event. A stream that was made anew has another identity; one that
-// was restored may have the same.
-func (u *Usage) Identity(ctx context.Context) (created time.Time, last uint64, err error) {
-	info, err := asked(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return u.stream.Info(ctx) })
-	if err != nil {
-		return time.Time{}, 0, fmt.Errorf("%w: the stream of events: %w", ErrUnavailable, err)
-	}
-	return info.Created, info.State.LastSeq, nil
+// Extent is which stream it is and what is in it.
+type Extent struct {
+	// Created is when the stream was made. One that was made anew has another time;
+	// one that was restored may have the same.
+	Created time.Time
+	// First is the place of the first event that is still there; of a stream without
+	// events that of the next one. Last is the place of the last.
+	First, Last uint64
 }
 
-// First is the place of the first event that is still there; of a stream without
-// events that of the next one.
-func (u *Usage) First(ctx context.Context) (uint64, error) {
+// Extent tells which stream it is and what is in it now.
+func (u *Usage) Extent(ctx context.Context) (Extent, error) {
 	info, err := asked(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return u.stream.Info(ctx) })
 	if err != nil {
-		return 0, fmt.Errorf("%w: the stream of events: %w", ErrUnavailable, err)
+		return Extent{}, fmt.Errorf("%w: the stream of events: %w", ErrUnavailable, lost(err, UsageStream,
+			"make it again (tollgate nats setup), or restore it; new events wait in the journal"))
 	}
+	e := Extent{Created: info.Created, First: info.State.FirstSeq, Last: info.State.LastSeq}
 	if info.State.Msgs == 0 {
-		return info.State.LastSeq + 1, nil
+		e.First = e.Last + 1
 	}
-	return info.State.FirstSeq, nil
+	return e, nil
 }
 
 // Follow calls each for every event from the place from on, in order and without

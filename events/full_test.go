@@ -19,6 +19,7 @@ import (
 
 	"tollgate/authz/key"
 	"tollgate/events/natsd"
+	"tollgate/events/natstest/freeaddr"
 )
 
 // fullDisk is a way to take all room from a directory's files, and to give it
@@ -84,7 +85,7 @@ func alone(t *testing.T, attr *syscall.SysProcAttr) (dir string) {
 // testFullDisk fills the disk under a server, looks at what still can be done, and
 // what can again when there is room.
 func testFullDisk(t *testing.T, disk fullDisk) {
-	s, nc := embedded(t, natsd.Config{Dir: disk.dir, Listen: "127.0.0.1:0"})
+	s, nc := embedded(t, natsd.Config{Dir: disk.dir, Listen: freeaddr.Take(t)})
 	k := openKeys(t, nc)
 	var sink table
 	run(t, k, &sink)

@@ -190,23 +190,31 @@ func TestKeysLostAck(t *testing.T) {
 	r := newRemote(t)
 	nc := r.connect()
 	k := openKeys(t, nc)
-	put := func(rec *key.Record, expect uint64) (uint64, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
-		defer cancel()
-		// The connection comes back only once Put has given up waiting.
-		stop := context.AfterFunc(ctx, r.proxy.heal)
-		defer stop()
-		return k.Put(ctx, rec, expect)
-	}
 	direct, err := nats.Connect("nats://" + r.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer direct.Close()
 	own := openKeys(t, direct)
+	// put gives up once ok, and the connection comes back only then.
+	put := func(rec *key.Record, expect uint64, ok func() bool) (uint64, error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := context.AfterFunc(ctx, r.proxy.heal)
+		defer stop()
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		watching.Go(func() {
+			for end := time.Now().Add(time.Minute); !ok() && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		})
+		return k.Put(ctx, rec, expect)
+	}
+	soon := func() bool { time.Sleep(150 * time.Millisecond); return true }
 
 	r.proxy.swallow(false, true) // applied, unanswered
-	rev, err := put(record("a"), 0)
+	rev, err := put(record("a"), 0, func() bool { _, err := own.Get(t.Context(), "demo", "a"); return err == nil })
 	if err != nil {
 		t.Fatalf("a write that was applied: %v", err)
 	}
@@ -218,7 +226,7 @@ func TestKeysLostAck(t *testing.T) {
 	r.proxy.swallow(true, true) // never applied
 	revoked := record("a")
 	revoked.Status = key.Revoked
-	if _, err := put(revoked, rev); !errors.Is(err, key.ErrUnavailable) {
+	if _, err := put(revoked, rev, soon); !errors.Is(err, key.ErrUnavailable) {
 		t.Errorf("a write that got lost: %v", err)
 	}
 	eventually(t, "connected again", nc.IsConnected)
@@ -234,7 +242,7 @@ func TestKeysLostAck(t *testing.T) {
 	if _, err := own.Put(t.Context(), theirs, next); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := put(revoked, next); !errors.Is(err, key.ErrConflict) {
+	if _, err := put(revoked, next, soon); !errors.Is(err, key.ErrConflict) {
 		t.Errorf("a write that got lost, and somebody else was faster: %v", err)
 	}
 }

@@ -52,7 +52,7 @@ func closed(t *testing.T, l *Ledger, a *authz.Admission, o authz.Outcome, m auth
 func published(t *testing.T, l *Ledger, j *journal.Journal) map[string]journal.Outgoing {
 	t.Helper()
 	out := map[string]journal.Outgoing{}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {

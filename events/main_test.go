@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"tollgate/events/natsd"
+	"tollgate/events/natstest/freeaddr"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,15 +49,14 @@ var natsdConfig natsd.Config
 type remote struct {
 	t     *testing.T
 	dir   string
-	addr  string // of the server
-	port  int
+	addr  string // of the server, also of its next one
 	nats  *server.Server
 	proxy *proxy
 }
 
 func newRemote(t *testing.T) *remote {
 	t.Helper()
-	r := &remote{t: t, dir: t.TempDir()}
+	r := &remote{t: t, dir: t.TempDir(), addr: freeaddr.Take(t)}
 	r.start()
 	t.Cleanup(r.stop)
 	r.proxy = newProxy(t, r.addr)
@@ -65,20 +65,18 @@ func newRemote(t *testing.T) *remote {
 
 func (r *remote) start() {
 	r.t.Helper()
-	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: r.dir, NoSigs: true, NoLog: true}
-	if r.port != 0 {
-		opts.Port = r.port // the same again
+	at, err := net.ResolveTCPAddr("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	var err error
+	opts := &server.Options{Host: at.IP.String(), Port: at.Port, JetStream: true, StoreDir: r.dir, NoSigs: true, NoLog: true}
 	if r.nats, err = server.NewServer(opts); err != nil {
 		r.t.Fatal(err)
 	}
 	r.nats.Start()
-	if !r.nats.ReadyForConnections(10 * time.Second) {
+	if !r.nats.ReadyForConnections(time.Minute) {
 		r.t.Fatal("the server is not ready")
 	}
-	r.addr = r.nats.Addr().String()
-	r.port = r.nats.Addr().(*net.TCPAddr).Port
 }
 
 func (r *remote) stop() {
@@ -91,7 +89,7 @@ func (r *remote) wipe() error { return os.RemoveAll(filepath.Join(r.dir, "jetstr
 
 func (r *remote) connect() *nats.Conn {
 	r.t.Helper()
-	nc, err := nats.Connect("nats://"+r.proxy.addr(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+	nc, err := nats.Connect("nats://"+r.proxy.addr(), nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
 		nats.ReconnectJitter(0, 0), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		r.t.Fatal(err)
@@ -186,10 +184,10 @@ func (p *proxy) heal() {
 	clear(p.conns)
 }
 
-// eventually waits until ok, at most 15 s.
+// eventually waits until ok, at most a minute.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -41,7 +41,9 @@ type MembersConfig struct {
 	Every time.Duration
 	// Version is this program's, for people who look at the bucket.
 	Version string
-	Lease   Lease
+	// Deployment is the name of the one that this replica is of, for Strangers.
+	Deployment string
+	Lease      Lease
 	// Logger. Nil: slog.Default().
 	Logger *slog.Logger
 }

@@ -157,7 +157,7 @@ func (m *Members) write(ctx context.Context, leave bool) (written bool, err erro
 func (m *Members) next(leave bool) pulse {
 	beat := pulse{
 		Version: heartbeatVersion, Nonce: rand.Text(), Incarnation: m.own.incarnation, Epoch: m.own.epoch,
-		Applied: m.applied, BoundMs: m.cfg.Bound.Milliseconds(), Program: m.cfg.Version, Left: leave,
+		Applied: m.applied, BoundMs: m.cfg.Bound.Milliseconds(), Program: m.cfg.Version, Deployment: m.cfg.Deployment, Left: leave,
 	}
 	if left := time.Until(m.own.before); left > 0 {
 		beat.AfterMs = left.Milliseconds() + 1 // not less than it is

@@ -41,6 +41,7 @@ func (m *Members) hear(name string, e entry) (confirmed uint64) {
 	}
 	now := time.Now()
 	m.roll.hear(replica, e, now, m.ear.heard(now))
+	m.tellStranger(replica)
 	if replica == m.cfg.Replica {
 		confirmed = m.own.returned(e)
 		m.roll.prune(now)

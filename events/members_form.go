@@ -24,6 +24,8 @@ type pulse struct {
 	BoundMs int64 `json:"boundMs"`
 	// Program is the version of Tollgate, for people.
 	Program string `json:"version"`
+	// Deployment is the name of the one that the replica is of. Empty: it was not told.
+	Deployment string `json:"deployment,omitempty"`
 	// AfterMs is for how long, from the sending on, the process that had the name
 	// before may still have a lease, in ms.
 	AfterMs int64 `json:"afterMs,omitempty"`

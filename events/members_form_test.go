@@ -27,6 +27,14 @@ func TestHeartbeatFrozen(t *testing.T) {
 	}
 }
 
+// A replica of the version before doesn't say of which deployment it is.
+func TestHeartbeatFrozenNamed(t *testing.T) {
+	got, err := decodeHeartbeat(frozen(t, "heartbeat.v1.named.json"))
+	if err != nil || got.Deployment != "prod" || got.Applied != 4711 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestClaimFrozen(t *testing.T) {
 	got, err := decodeClaim(frozen(t, "applied.v1.json"))
 	want := claim{

@@ -26,6 +26,8 @@ type member struct {
 	heard    time.Time     // by ours
 	listened time.Duration // the same in time that we listened
 	said     claim         // the newest
+	again    bool          // it is not the first that was heard of its process
+	told     bool          // of a stranger, see tellStranger
 }
 
 func newRoll(self string, bound time.Duration) *roll {
@@ -58,7 +60,8 @@ func (r *roll) hear(replica string, e entry, now time.Time, listened time.Durati
 	m := &member{beat: beat, legible: err == nil, revision: e.revision, stored: e.stored, heard: now, listened: listened}
 	r.members[replica] = m
 	if old != nil {
-		m.said = old.said
+		m.said, m.told = old.said, old.told
+		m.again = m.legible && old.legible && old.beat.Incarnation == beat.Incarnation
 	}
 	if beat.AfterMs > 0 {
 		r.precede(replica, now.Add(beat.after()))

@@ -75,7 +75,7 @@ func noLeader(err error) bool { return refusedBy(err, clusterNotAvailable) }
 // few of them are there, as while a cluster starts: they refuse at once, and nothing was
 // made then.
 func onceThere[T any](ctx context.Context, create func(context.Context) (T, error)) (T, error) {
-	return repeat(ctx, askTimeout, create, func(err error) bool { return nobodyThere(err) || refusedBy(err, noPeers) })
+	return repeat(ctx, askTimeout, create, func(err error) bool { return nobodyThere(err) || refusedBy(err, noPeers) && !noRoom(err) })
 }
 
 // repeat asks until the answer is not one to repeat, most is over or ctx ends.

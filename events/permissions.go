@@ -73,7 +73,7 @@ func adminPermissions(admin, replica string) permissions {
 			jsAPI + "INFO",
 			"$KV." + keysBucket + ".>", "$KV." + configBucket + ".>", "$KV." + objectsBucket + ".>", "$KV.TOLLGATE_ONCE.>",
 			"tollgate.usage.>", "tollgate.audit.>",
-			jsAPI + "DIRECT.GET." + keysStream, // the list of replicas
+			jsAPI + "DIRECT.GET." + keysStream, // the list of replicas, and pages of keys
 		},
 	}
 	for _, stream := range []string{keysStream, configStream, objectsStream, onceStream, UsageStream, auditStream} {

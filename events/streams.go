@@ -40,8 +40,7 @@ func openStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 		stream, err = inTries(ctx, 2*askTimeout, there) // another replica was first
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the stream %s is not there and could not be made; without the right to, let an administrator make it (tollgate nats setup): %w",
-			cfg.Name, denied(nc, err))
+		return nil, unmade(nc, "the stream "+cfg.Name, err)
 	}
 	return stream, nil
 }

@@ -148,7 +148,7 @@ func settled(ctx context.Context, m *Outgoing, f jetstream.PubAckFuture, sent er
 		}
 		return nil
 	case err := <-f.Err():
-		return err
+		return fullStream(err, UsageStream)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

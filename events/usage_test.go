@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 func openUsage(t *testing.T, nc *nats.Conn, cfg UsageConfig) *Usage {
@@ -27,11 +28,22 @@ func outgoing(from, to int) []Outgoing {
 	return batch
 }
 
+// publish stores a batch; what a busy server did not acknowledge in time is sent again,
+// as the journal does.
 func publish(t *testing.T, u *Usage, batch []Outgoing) {
 	t.Helper()
-	for i, err := range u.PublishBatch(t.Context(), batch) {
-		if err != nil {
-			t.Fatalf("event %d: %v", i, err)
+	for end := time.Now().Add(time.Minute); ; {
+		var again []Outgoing
+		for i, err := range u.PublishBatch(t.Context(), batch) {
+			switch {
+			case errors.Is(err, jetstream.ErrAsyncPublishTimeout) && time.Now().Before(end):
+				again = append(again, batch[i])
+			case err != nil:
+				t.Fatalf("event %d: %v", i, err)
+			}
+		}
+		if batch = again; len(batch) == 0 {
+			return
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (p *proxy) hasCluster(name string) bool {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	if err := poll(t.Context(), 15*time.Second, what, ok); err != nil {
+	if err := poll(t.Context(), time.Minute, what, ok); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -50,6 +50,7 @@ func strict(root *cobra.Command) {
 		switch cmd.Name() {
 		case "completion":
 			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, helpOrWrong
+			standAlone(cmd)
 		case "help":
 			cmd.Run = nil
 			cmd.RunE = func(_ *cobra.Command, args []string) error {

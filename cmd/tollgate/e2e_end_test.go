@@ -183,7 +183,7 @@ func startScripted(t *testing.T, b *bench) (*gate, *scripted) {
 
 // request does what a row says of the client, and returns once that is over.
 func (e *ending) request(t *testing.T, g *gate, up *scripted, key string, reached func()) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	path, model := first(e.path, "/v1/chat/completions"), first(e.model, chatModel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.gateway+path, strings.NewReader(chatBody(model, `,"stream":true`)))
@@ -239,7 +239,7 @@ type endedEvent struct {
 func (g *gate) byTag(tags ...string) map[string]endedEvent {
 	g.t.Helper()
 	found := map[string]endedEvent{}
-	within(g.t, 20*time.Second, "complete", func() error {
+	within(g.t, time.Minute, "complete", func() error {
 		clear(found)
 		for line := range strings.Lines(g.cli("events", "list", "--since", "24h", "-o", "json")) {
 			e := decodeJSON[endedEvent](g.t, line)

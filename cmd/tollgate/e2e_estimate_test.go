@@ -92,7 +92,7 @@ func hangUp(t *testing.T, g *gate, key string, n, events int) (tokens int) {
 	for name, value := range map[string]string{
 		"Authorization": "Bearer " + key, "Content-Type": "application/json",
 		// Slow enough that nothing more passes before Envoy knows.
-		"x-backend-tokens": "150", "x-backend-interval": "30ms",
+		"x-backend-tokens": "150", "x-backend-interval": "150ms",
 	} {
 		req.Header.Set(name, value)
 	}

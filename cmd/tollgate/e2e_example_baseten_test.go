@@ -86,7 +86,7 @@ func walkExampleBaseten(t *testing.T, w *exampleWalk) {
 	for _, row := range decodeJSON[[]struct{ Requests int }](t, w.say("usage", "--group-by", "workspace", "--workspace", "demo", "-o", "json")) {
 		used += row.Requests
 	}
-	within(t, 10*time.Second, "exported", func() error {
+	within(t, time.Minute, "exported", func() error {
 		if n := total(ada); n < used || n == 0 {
 			return fmt.Errorf("%d requests, and the usage says %d", n, used)
 		}

@@ -53,7 +53,7 @@ func walkExampleMinds(t *testing.T, w *exampleWalk) {
 	// A place that is free again goes to one of eight, each time.
 	for range 3 {
 		w.must(204, "@/api/v1/minds/"+ids[0], append(bearer(shared), "-X", "DELETE")...)
-		within(t, 5*time.Second, "free again", func() error {
+		within(t, time.Minute, "free again", func() error {
 			got := race(8)
 			if len(got) == 0 {
 				return fmt.Errorf("no place is free")
@@ -73,7 +73,7 @@ func walkExampleMinds(t *testing.T, w *exampleWalk) {
 			t.Errorf("no name: %d %s", status, body)
 		}
 	}
-	within(t, 5*time.Second, "made in the place that failures left", func() error {
+	within(t, time.Minute, "made in the place that failures left", func() error {
 		status, body := post(k, "minds", `{"name":"last"}`)
 		if status != 201 {
 			return fmt.Errorf("%d %s", status, body)

@@ -174,7 +174,7 @@ func tenantsOfMinimax(t *testing.T, w *exampleWalk) {
 	expect(200, "0", mine, "voice_clone", clone)
 	say := fmt.Sprintf(`{"model":"speech-02-hd","text":"It is me.","voice_setting":{"voice_id":%q}}`, voice)
 	expect(200, "0", mine, "t2a_v2", say)
-	within(t, 5*time.Second, "bound to its workspace", func() error {
+	within(t, time.Minute, "bound to its workspace", func() error {
 		if status, res := w.minimax(theirs, "t2a_v2", say); status != 404 {
 			return fmt.Errorf("%d %s", status, res)
 		}

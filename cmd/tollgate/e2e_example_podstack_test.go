@@ -34,7 +34,7 @@ func walkExamplePodstack(t *testing.T, w *exampleWalk) {
 		LastUsedAt string
 		ByModel    []sum
 	}
-	within(t, 10*time.Second, "summed up", func() error {
+	within(t, time.Minute, "summed up", func() error {
 		used = decodeJSON[struct {
 			sum
 			LastUsedAt string

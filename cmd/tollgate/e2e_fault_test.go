@@ -83,7 +83,7 @@ func (d *deployment) consumerHost(t *testing.T) (host int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	within(t, 10*time.Second, "a consumer", func() error {
+	within(t, time.Minute, "a consumer", func() error {
 		stream, err := js.Stream(t.Context(), "KV_TOLLGATE_KEYS")
 		if err != nil {
 			return err
@@ -154,7 +154,7 @@ func (d *deployment) measure(t *testing.T, at int) *run {
 	}
 	for _, one := range d.replicas { // all are in memory everywhere
 		for _, k := range slices.Concat(keys, []newKey{steady}) {
-			within(t, 10*time.Second, "the key passes everywhere", func() error {
+			within(t, time.Minute, "the key passes everywhere", func() error {
 				if res := r.pass(one, k.Key); res.status != http.StatusOK {
 					return fmt.Errorf("%v", res)
 				}

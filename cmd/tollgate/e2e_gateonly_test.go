@@ -32,7 +32,7 @@ func testGateOnly(t *testing.T, b *bench) {
 	catalog := root(t, "examples", "gate-only", "catalog.yaml")
 	g.env = append(g.env, "TOLLGATE_CATALOG="+catalog)
 	g.start("serve")
-	within(t, 30*time.Second, "ready", func() error {
+	within(t, time.Minute, "ready", func() error {
 		if res := g.try(http.MethodGet, "http://"+g.api+"/readyz", "", ""); res.status != http.StatusOK {
 			return fmt.Errorf("readyz: %v", res)
 		}
@@ -168,7 +168,7 @@ func testSettled(t *testing.T, g *gate) {
 		{"", "x-backend-status: 500", want{status: 500}},
 	} {
 		var res answer
-		within(t, 30*time.Second, "the slot given back", func() error {
+		within(t, time.Minute, "the slot given back", func() error {
 			if res = g.chat(k.Key, chatBody(chatModel, c.extra), c.header); res.status != c.want.status {
 				return fmt.Errorf("%v", res)
 			}
@@ -243,7 +243,7 @@ func (g *gate) startForeign(file, embeddings string, change func(config map[stri
 			t.Logf("what Envoy said last:\n%s", said.tail(30))
 		}
 	})
-	within(t, 30*time.Second, "serving", func() error {
+	within(t, time.Minute, "serving", func() error {
 		if res := g.try(http.MethodGet, "http://"+g.gateway+"/v1/models", "", ""); res.status != http.StatusUnauthorized {
 			return fmt.Errorf("%v", res)
 		}

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"tollgate/events/natstest"
+	"tollgate/events/natstest/freeaddr"
 	"tollgate/examples/backend"
 )
 
@@ -256,7 +256,7 @@ func (g *gate) events() []event {
 func (g *gate) eventsOf(k newKey, n int) map[string]event {
 	g.t.Helper()
 	byRequest := map[string]event{}
-	within(g.t, 20*time.Second, "events", func() error {
+	within(g.t, time.Minute, "events", func() error {
 		clear(byRequest)
 		for _, e := range g.events() {
 			if e.Data.Key != k.ID {
@@ -350,5 +350,5 @@ func within(t *testing.T, limit time.Duration, what string, ask func() error) {
 // freeAddr is a loopback address that nobody listens at.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	return natstest.FreeAddr(t)
+	return freeaddr.Take(t)
 }

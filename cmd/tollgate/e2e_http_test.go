@@ -133,7 +133,7 @@ func descendants(t *testing.T, pid int) []int {
 func envoyOf(t *testing.T, pid int) int {
 	t.Helper()
 	var found int
-	within(t, 20*time.Second, "an Envoy below the process", func() error {
+	within(t, time.Minute, "an Envoy below the process", func() error {
 		for _, child := range descendants(t, pid) {
 			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child))
 			if strings.TrimSpace(string(name)) == "envoy" {
@@ -150,7 +150,7 @@ func envoyOf(t *testing.T, pid int) int {
 func waitGone(t *testing.T, pids ...int) {
 	t.Helper()
 	for _, pid := range pids {
-		within(t, 10*time.Second, "gone", func() error {
+		within(t, time.Minute, "gone", func() error {
 			if exited(pid) {
 				return nil
 			}

@@ -35,7 +35,7 @@ func testLifecycle(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	waitGone(t, envoy)
-	within(t, 30*time.Second, "there again after Envoy was killed", func() error {
+	within(t, time.Minute, "there again after Envoy was killed", func() error {
 		if res := first.chat(k.Key, chatBody(chatModel, "")); res.status != http.StatusOK {
 			return fmt.Errorf("%v", res)
 		}
@@ -180,7 +180,7 @@ func testQuickstart(t *testing.T, b *bench) {
 	// The line may go on behind a backslash.
 	command := regexp.MustCompile(`(?m)^\s*(curl (?:.*\\\n)*.*)$`)
 	var line string
-	within(t, 20*time.Second, "told a curl line", func() error {
+	within(t, time.Minute, "told a curl line", func() error {
 		found := command.FindStringSubmatch(g.out.String())
 		if found == nil {
 			return fmt.Errorf("%s", g.out.tail(20))

@@ -34,7 +34,7 @@ func testLostRequests(t *testing.T, b *bench) {
 		}
 		conn.Close()
 	}
-	within(t, 15*time.Second, "without open admissions", func() error {
+	within(t, time.Minute, "without open admissions", func() error {
 		if open := g.metric("tollgate_admissions_open"); open != 0 {
 			return fmt.Errorf("%v admissions are open", open)
 		}

@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -36,7 +37,7 @@ func testManaged(t *testing.T, d *deployment) {
 		}
 		return res
 	}
-	within(t, 10*time.Second, "the way to the management API", func() error {
+	within(t, time.Minute, "the way to the management API", func() error {
 		if res := a.try(http.MethodGet, "http://"+a.gateway+"/api/v1/auth/me", first.Key, ""); res.body != `{"id":"max"}` {
 			return fmt.Errorf("%v", res)
 		}
@@ -71,10 +72,17 @@ func testManaged(t *testing.T, d *deployment) {
 		}
 	}
 	for _, r := range d.replicas {
-		answered := regexp.MustCompile(`(?m)^tollgate_management::` + regexp.QuoteMeta(r.grpc) + `::rq_success::(\d+)$`).FindStringSubmatch(a.proxyAdmin("/clusters"))
-		if n := 0; len(answered) != 2 || func() bool { n, _ = strconv.Atoi(answered[1]); return n < 20 }() {
-			t.Errorf("of the requests the replica at %s answered %v", r.grpc, answered)
-		}
+		told := regexp.MustCompile(`(?m)^tollgate_management::` + regexp.QuoteMeta(r.grpc) + `::rq_success::(\d+)$`)
+		within(t, time.Minute, "20 requests at the replica at "+r.grpc, func() error {
+			answered := told.FindStringSubmatch(a.proxyAdmin("/clusters"))
+			if len(answered) != 2 {
+				return errors.New("Envoy tells of none")
+			}
+			if n, err := strconv.Atoi(answered[1]); err != nil || n < 20 {
+				return fmt.Errorf("it answered %s", answered[1])
+			}
+			return nil
+		})
 	}
 
 	var asked, failed atomic.Int64

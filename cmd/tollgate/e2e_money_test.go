@@ -49,7 +49,7 @@ func testMoney(t *testing.T, b *bench) {
 			t.Fatal(err)
 		}
 	}
-	write(`[{input: '9', output: '9'}, {from: 2026-01-01T00:00:00Z, input: '0.15000000001', cacheReadInput: '0.075', output: '0.60'}, {from: 2999-01-01T00:00:00Z, input: '9'}]`)
+	write(`[{input: '9', output: '9'}, {from: 2020-01-01T00:00:00Z, input: '0.15000000001', cacheReadInput: '0.075', output: '0.60'}, {from: 2999-01-01T00:00:00Z, input: '9'}]`)
 	g.start("up")
 	g.waitReady()
 	k := g.key("--name", "money")
@@ -70,7 +70,7 @@ func testMoney(t *testing.T, b *bench) {
 	list, cost := checkCosts(t, g, k)
 	for restarted := range 2 {
 		for _, by := range []string{"", "model", "key,minute", "workspace,hour", "user,day"} {
-			within(t, 20*time.Second, "summed up", func() error {
+			within(t, time.Minute, "summed up", func() error {
 				var sum costRow
 				for _, row := range decodeJSON[[]costRow](t, g.cli("usage", "--group-by", by, "--since", "", "-o", "json")) {
 					sum.ListCost, sum.Cost = sum.ListCost.Add(row.ListCost), sum.Cost.Add(row.Cost)
@@ -125,7 +125,7 @@ func checkCosts(t *testing.T, g *gate, k newKey) (list, cost money.Amount) {
 			t.Errorf("the cost is %s of %s: %+v", d.Cost, d.ListCost, d)
 		}
 		dated := d.Rates["input"].String() == "0.15000000001"
-		if dated != d.RatesFrom.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) || d.Outcome == "not_sent" && !d.Cost.IsZero() || d.Outcome == "completed" && d.Cost.IsZero() {
+		if dated != d.RatesFrom.Equal(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)) || d.Outcome == "not_sent" && !d.Cost.IsZero() || d.Outcome == "completed" && d.Cost.IsZero() {
 			t.Errorf("%+v", d)
 		}
 	}

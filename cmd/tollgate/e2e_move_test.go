@@ -111,7 +111,7 @@ func testMove(t *testing.T, b *bench) {
 	for _, r := range []*replica{old, second} {
 		r.waitServing()
 	}
-	within(t, 30*time.Second, "what was restored is in force", func() error {
+	within(t, time.Minute, "what was restored is in force", func() error {
 		for range 6 { // both replicas are asked
 			if res := old.chat(k.Key, chatBody(chatModel, "")); res.status != http.StatusOK {
 				return fmt.Errorf("%v", res)

@@ -135,7 +135,7 @@ func tenantsApart(t *testing.T, g *gate, upstream *account, ours, theirs string)
 		t.Errorf("the upstream was asked %d times for a task, want the owner's one", n)
 	}
 	// The answer named a file, which is the owner's too.
-	within(t, 5*time.Second, "the owner's", func() error {
+	within(t, time.Minute, "the owner's", func() error {
 		if res := g.ask(http.MethodGet, "/v1/files/retrieve?file_id=f-"+id, ours, ""); res.status != http.StatusOK {
 			return fmt.Errorf("%v", res)
 		}
@@ -156,7 +156,7 @@ func tenantsApart(t *testing.T, g *gate, upstream *account, ours, theirs string)
 	say := func(key, voice string) answer {
 		return g.ask(http.MethodPost, "/v1/t2a_v2", key, fmt.Sprintf(`{"model":"speech-01","text":"hi","voice_setting":{"voice_id":%q}}`, voice))
 	}
-	within(t, 5*time.Second, "bound", func() error {
+	within(t, time.Minute, "bound", func() error {
 		if res := say(theirs, "OurVoice1"); res.status != http.StatusNotFound {
 			return fmt.Errorf("another workspace's voice: %v", res)
 		}
@@ -184,7 +184,7 @@ func (g *gate) minds(workspace string) (count, held int64) {
 
 func (g *gate) waitMinds(workspace string, want int64) {
 	g.t.Helper()
-	within(g.t, 10*time.Second, "counted", func() error {
+	within(g.t, time.Minute, "counted", func() error {
 		if count, held := g.minds(workspace); count != want || held != 0 {
 			return fmt.Errorf("%d minds and %d on the way, want %d", count, held, want)
 		}
@@ -245,7 +245,7 @@ func cappedMinds(t *testing.T, g *gate, upstream *account, ours, theirs string) 
 		t.Fatalf("deleting one's own: %v", res)
 	}
 	g.waitMinds("demo", 2)
-	within(t, 5*time.Second, "gone", func() error {
+	within(t, time.Minute, "gone", func() error {
 		// What is known of it is believed for half a minute at most; others never had it.
 		if res := g.ask(http.MethodDelete, "/api/v1/minds/"+id, theirs, ""); res.status != http.StatusNotFound {
 			return fmt.Errorf("%v", res)

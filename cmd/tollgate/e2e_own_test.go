@@ -70,7 +70,7 @@ func testOwnEnvoy(t *testing.T, b *bench) {
 	shows(chatModel, "Authorization", "")
 
 	write(file, nextSecret+"\n") // by itself
-	within(t, 10*time.Second, "a changed file in force", func() error {
+	within(t, time.Minute, "a changed file in force", func() error {
 		res := g.chat(k.Key, chatBody("from/file", ""))
 		seen := g.backend.Seen()
 		if got := seen[len(seen)-1].Header.Get("Authorization"); got != "Bearer "+nextSecret || res.status != http.StatusOK {

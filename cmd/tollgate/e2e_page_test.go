@@ -91,7 +91,7 @@ func (s *shell) follow(b pageBlock) {
 		if !b.maySettle() {
 			s.t.Fatalf("%v\n%s", err, s.errs.tail(20))
 		}
-		within(s.t, 15*time.Second, "what the page says", func() error { return b.check(s.run(b.commands)) })
+		within(s.t, time.Minute, "what the page says", func() error { return b.check(s.run(b.commands)) })
 	}
 }
 

@@ -19,7 +19,7 @@ func testReplaced(t *testing.T, b *bench) {
 	everywhere := func(t *testing.T, k newKey, status int) {
 		t.Helper()
 		for _, r := range d.replicas {
-			within(t, 30*time.Second, fmt.Sprintf("status %d", status), func() error {
+			within(t, time.Minute, fmt.Sprintf("status %d", status), func() error {
 				if res := r.chat(k.Key, chatBody(chatModel, "")); res.status != status {
 					return fmt.Errorf("%v", res)
 				}
@@ -31,7 +31,7 @@ func testReplaced(t *testing.T, b *bench) {
 	takesChanges := func(t *testing.T) {
 		t.Helper()
 		for _, r := range d.replicas {
-			within(t, 30*time.Second, "taking changes", func() error {
+			within(t, time.Minute, "taking changes", func() error {
 				if res := r.try(http.MethodPost, "http://"+r.api+"/api/v1/api-keys", operatorOfTests, `{"name":"probe"}`); res.status != http.StatusCreated {
 					return fmt.Errorf("%v", res)
 				}
@@ -101,7 +101,7 @@ func testReplaced(t *testing.T, b *bench) {
 		fresh := d.prepare()
 		fresh.start("serve")
 		fresh.waitServing()
-		within(t, 30*time.Second, "the totals of the others", func() error {
+		within(t, time.Minute, "the totals of the others", func() error {
 			want, got := d.replicas[0].cli("usage", "-o", "json"), fresh.cli("usage", "-o", "json")
 			if got != want || !strings.Contains(got, chatModel) {
 				return fmt.Errorf("%s instead of %s", got, want)

@@ -40,6 +40,7 @@ func TestE2E(t *testing.T) { //nolint:tparallel // nothing of the package is to 
 	for _, p := range []point{
 		{"1 one command starts everything, and Ctrl-C leaves nothing running", testLifecycle},
 		{"1 one clear message each for what can't start", testRefusesToStart},
+		{"a replica that is started before its NATS waits for it", testEarly},
 		{"1 make run prints a curl line that works", testQuickstart},
 		{"2 to 5 through one gate", testGate},
 		{"4 kill -9 under load: every admission has its event, none twice", testKill},

@@ -96,7 +96,7 @@ func observes(t *testing.T, g *gate) {
 	if res.status != http.StatusOK {
 		t.Fatalf("without a key: %v", res)
 	}
-	within(t, 20*time.Second, "observed", func() error {
+	within(t, time.Minute, "observed", func() error {
 		for line := range strings.SplitSeq(strings.TrimSpace(g.cli("events", "list", "-o", "json")), "\n") {
 			var e struct {
 				Data struct {

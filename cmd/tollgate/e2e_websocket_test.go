@@ -50,7 +50,7 @@ func testWebSocket(t *testing.T, b *bench) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "GET /v1/realtime?model=org%%2Fspeech&intent=talk HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\n"+
 			"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGVzdHRlc3R0ZXN0dGVzdA==\r\n\r\n", k.Key)
 		r = bufio.NewReader(conn)

@@ -125,28 +125,6 @@ func (n *node) fail(what string, err error) {
 	}
 }
 
-// start brings the node up, on addresses that are bound already. On an error
-// everything is stopped again.
-func start(ctx context.Context, s *settings, withEnvoy bool, log *slog.Logger) (_ *node, err error) {
-	n := &node{settings: s, withEnvoy: withEnvoy, log: log, metrics: newMetrics(), failed: make(chan error, 1)}
-	defer func() {
-		if err != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
-			n.stop(ctx)
-		}
-	}()
-	for _, step := range []func(context.Context) error{
-		n.startProbes, n.startStore, n.startReplica, n.startTotals, n.startCatalog, n.startKeys, n.startLedger, n.startBudgets, n.startRelay, n.startSweep, n.startChecks, n.startManagement,
-		n.startMetrics, n.announce,
-	} {
-		if err := step(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return n, nil
-}
-
 // startCatalog puts the stored catalog in force, or the file's where none is
 // stored yet.
 func (n *node) startCatalog(ctx context.Context) (err error) {
@@ -165,7 +143,11 @@ func (n *node) startCatalog(ctx context.Context) (err error) {
 
 // startKeys reads all keys, and waits until they are.
 func (n *node) startKeys(ctx context.Context) (err error) {
-	if n.cache, err = cache.New(cache.Config{Store: n.keys, Lease: n.lease}); err != nil {
+	cfg := cache.Config{Store: n.keys, Lease: n.lease}
+	if n.once != nil { // it has the rights of who makes changes
+		cfg.Many = n.changes
+	}
+	if n.cache, err = cache.New(cfg); err != nil {
 		return err
 	}
 	n.onStop(func(context.Context) { n.cache.Close() })
@@ -185,17 +167,25 @@ func (n *node) startKeys(ctx context.Context) (err error) {
 		func() float64 { return float64(n.cache.Stats().StoreReads) })
 	n.metrics.counter("tollgate_keys_unreadable_total", "Changes of keys that could not be read; such a key is closed.",
 		func() float64 { return float64(feed.Unreadable()) })
-	return n.untilRead(ctx)
+	if err := n.untilRead(ctx); err != nil || n.members == nil {
+		return err
+	}
+	return n.members.Strangers(ctx)
 }
+
+var errNothingRead = errors.New("the keys could not be read")
 
 // untilRead waits until the keys are read, for as long as that goes on: of a million,
 // a busy machine reads for minutes.
 func (n *node) untilRead(ctx context.Context) error {
 	for read := -1; ; {
-		err := poll(ctx, 30*time.Second, "the keys could not be read: nothing came", n.current)
+		err := poll(ctx, 30*time.Second, "nothing came", n.current)
 		now := n.cache.Stats().Keys
-		if err == nil || ctx.Err() != nil || now == read {
+		switch {
+		case err == nil || ctx.Err() != nil:
 			return err
+		case now == read:
+			return fmt.Errorf("%w: %w", errNothingRead, err)
 		}
 		read = now
 		n.log.Warn("the keys are still being read", "so far", read)

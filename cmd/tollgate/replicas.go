@@ -44,7 +44,7 @@ func (n *node) startReplica(context.Context) (err error) {
 	n.lease = cache.NewLease(n.settings.bound)
 	n.members, err = events.NewMembers(events.MembersConfig{
 		Keys: n.keys, Changes: n.changes, Replica: n.replica, Incarnation: n.incarnation, Bound: n.settings.bound,
-		Version: version, Lease: n.lease, Logger: n.log,
+		Version: version, Deployment: n.settings.name, Lease: n.lease, Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -151,14 +151,18 @@ func (n *node) watchConnection(ctx context.Context) error {
 	// For as long as a cluster needs for a new leader, another server knows no more.
 	const election = 5 * time.Second
 	patience := max(n.settings.bound/2, min(election, n.settings.bound-2*time.Second))
-	var left time.Time
+	var since time.Time // when this server was begun with
+	var reconnects uint64
 	every(ctx, time.Second, func(now time.Time) {
-		if n.lease.Age() < patience || now.Sub(left) < patience {
+		if is := n.conn.Stats().Reconnects; is != reconnects || !n.conn.IsConnected() {
+			since, reconnects = now, is // it gets as long as the one before, also after an outage of all
+		}
+		if n.lease.Age() < patience || now.Sub(since) < patience {
 			return
 		}
-		left = now
+		since = now
 		n.log.Warn("NATS does not confirm that this replica is current: trying another server of it",
-			"server", n.conn.ConnectedUrlRedacted(), "lease age", n.lease.Age())
+			"server", n.conn.ConnectedUrlRedacted())
 		for _, conn := range []*nats.Conn{n.conn, n.admin} {
 			_ = conn.ForceReconnect() // one that is not connected is trying already
 		}

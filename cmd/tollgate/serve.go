@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -52,6 +53,9 @@ func run(cmd *cobra.Command, s *settings, withEnvoy bool) error {
 	if err != nil {
 		return usage(cmd, "%v", err)
 	}
+	spared := newSparing(log.Handler())
+	defer spared.flush()
+	log = slog.New(spared)
 	ctx := cmd.Context()
 	listeners, beside := s.addresses(), ""
 	if !withEnvoy {
@@ -63,6 +67,9 @@ func run(cmd *cobra.Command, s *settings, withEnvoy bool) error {
 		return err
 	}
 	n, err := start(ctx, s, withEnvoy, log)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to end, and does
+	}
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (n *node) openForChanges(ctx context.Context, copies int) (err error) {
 	if n.once, err = events.OpenIdempotency(ctx, n.admin, copies); err == nil {
 		n.audit, err = events.OpenAudit(ctx, n.admin, events.AuditConfig{Replicas: copies})
 	}
-	if err == nil || n.alone() || n.settings.nats.admin() {
+	if err == nil || n.alone() || n.settings.nats.admin() || !events.Denied(err) {
 		return err
 	}
 	n.log.Warn("this replica has no right to make changes: make them at one that has --nats-admin-creds or --nats-admin-nkey", "error", err)

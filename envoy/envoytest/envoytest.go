@@ -6,10 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +15,7 @@ import (
 	"time"
 
 	"tollgate/envoy"
+	"tollgate/events/natstest/freeaddr"
 )
 
 // RequireEnv is the variable that, set to anything, makes a missing Envoy fail the test in place of
@@ -90,7 +88,7 @@ func Start(t testing.TB, o Options) *Envoy {
 	chosen := o.Config.Listen == ""
 	for try := 0; ; try++ {
 		if chosen {
-			o.Config.Listen = FreeAddr(t)
+			o.Config.Listen = freeaddr.Take(t)
 		}
 		e, err := start(t, binary, o, logs)
 		if err == nil {
@@ -143,22 +141,6 @@ func (e *Envoy) Stats(t testing.TB, filter string) string {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// FreeAddr returns an address of this machine that nothing listens on, with a
-// port below those that the system gives to outgoing connections.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			if err := l.Close(); err == nil {
-				return addr
-			}
-		}
-	}
-	t.Fatal("no free port was found")
-	return ""
 }
 
 // root is the directory of go.mod, from the working directory up; "" if there

@@ -193,6 +193,10 @@ func (s *Server) options(users []User) (*server.Options, error) {
 	return opts, nil
 }
 
+// connectTimeout is how long a connection within the process may take to be made, on a
+// machine that is busy or whose disk is.
+const connectTimeout = 10 * time.Second
+
 // Connect makes an in-process connection with full rights. It reconnects for
 // ever; Close drains it if its owner has not closed it. name says in logs whose
 // it is.
@@ -202,6 +206,7 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 	nc, err := nats.Connect("",
 		nats.InProcessServer(inProcess{s}),
 		nats.Name(name),
+		nats.Timeout(connectTimeout),
 		nats.UserInfo(internalUser, s.password),
 		nats.CustomInboxPrefix("_TGI"),
 		nats.MaxReconnects(-1),

@@ -4,15 +4,14 @@ package natstest
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"tollgate/events/natstest/freeaddr"
 )
 
 // Options say what cluster is started. The zero value is three servers with
@@ -49,7 +48,7 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 	dir := t.TempDir()
 	for i := range o.Servers {
 		name := fmt.Sprintf("n%d", i)
-		p := &process{name: name, dir: filepath.Join(dir, name), addr: FreeAddr(t), monitor: FreeAddr(t), routes: FreeAddr(t)}
+		p := &process{name: name, dir: filepath.Join(dir, name), addr: freeaddr.Take(t), monitor: freeaddr.Take(t), routes: freeaddr.Take(t)}
 		if err := os.Mkdir(p.dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -63,28 +62,6 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 	}
 	c.WaitReady()
 	return c
-}
-
-// given are the ports that FreeAddr has given out.
-var given sync.Map
-
-// FreeAddr is an address that nobody listens at, that the system gives to nobody
-// by itself (its own choices begin at 32768), and that was not given out before.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		port := 20_000 + rand.IntN(12_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if _, known := given.LoadOrStore(port, true); !known {
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free from 20000 to 32000")
-	return ""
 }
 
 // stop ends what runs, and tells of it where the test has failed.

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // connect reaches one server of a cluster and no other.
 func connect(t *testing.T, addr string) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect("nats://"+addr, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	nc, err := nats.Connect("nats://"+addr, nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,10 +35,15 @@ func connect(t *testing.T, addr string) jetstream.JetStream {
 // makeStream makes a stream with a copy on each of three servers.
 func makeStream(t *testing.T, c *Cluster) {
 	t.Helper()
-	_, err := connect(t, c.Addr(0)).CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
-	if err != nil {
-		t.Fatal(err)
+	js := connect(t, c.Addr(0))
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		// A leader may lose sight of a server for a moment, and then places nothing there.
+		if _, err = js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3}); err == nil {
+			return
+		}
 	}
+	t.Fatal(err)
 }
 
 // publish stores a message, however long elections take.

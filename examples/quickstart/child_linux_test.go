@@ -18,7 +18,7 @@ func TestChildDiesWithQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Or this test would wait for its output for ever.
-	defer time.AfterFunc(10*time.Second, func() { syscall.Kill(pid, syscall.SIGKILL) }).Stop()
+	defer time.AfterFunc(time.Minute, func() { syscall.Kill(pid, syscall.SIGKILL) }).Stop()
 	if !lines.Scan() || lines.Text() != "signal terminated" {
 		t.Errorf("the child said %q, want that it was asked to end", lines.Text())
 	}
