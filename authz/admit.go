@@ -306,6 +306,9 @@ func (c *check) forward(a *Admission) {
 				d.Edits = append(d.Edits, Edit{Span: at, Text: text})
 			}
 		}
+		if c.model.Credential != nil {
+			d.SetHeaders = c.markRetries(d.SetHeaders)
+		}
 		if cr := c.model.CheckCredential(); cr != nil {
 			d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: cr.Header, Value: cr.Value()})
 			// A proxy removes after it sets.

@@ -31,11 +31,13 @@ func presented(dialects []*Dialect) (headers, schemes []string) {
 // KeyHeaders are the (lower-case) names of the headers in which a key is presented.
 func KeyHeaders() []string { return slices.Clone(keyHeaders) }
 
-// wanted are the headers that reading a request takes, or an admission keeps.
+// wanted are the headers that reading a request takes, that an admission keeps, or that
+// go on as others.
 var wanted = slices.Concat(keyHeaders, []string{
 	"content-type", "content-encoding", "content-length", "transfer-encoding",
 	"upgrade", "sec-websocket-protocol",
 	"x-client-request-id", "x-request-id", "traceparent", "anthropic-version",
+	"idempotency-key", "x-idempotency-key",
 })
 
 // WantedHeaders are the (lower-case) names of the headers that Request.Headers
