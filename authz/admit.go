@@ -273,10 +273,7 @@ func limitSentence(v *limit.Verdict) string {
 // credentialHeaders are what a caller's credential may stand in, here or at a service
 // that an upstream is, and by what OpenAI's clients name who pays: none of them goes on.
 // At the upstream the operator's credential decides, for all callers alike.
-var credentialHeaders = slices.Concat(dialect.KeyHeaders(), []string{
-	"proxy-authorization", "x-goog-api-key", "ocp-apim-subscription-key",
-	"openai-organization", "openai-project",
-})
+var credentialHeaders = append(dialect.CredentialHeaders(), "openai-organization", "openai-project")
 
 // forward says where the request goes and what the upstream is told.
 func (c *check) forward(a *Admission) {

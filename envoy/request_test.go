@@ -59,7 +59,12 @@ func (u *upstreamLog) last() (*http.Request, []byte) {
 func TestHeaders(t *testing.T) {
 	var up upstreamLog
 	g := newGate(t, up.ServeHTTP, nil)
-	a := g.post(t, "/v1/chat", "{}",
+	own := dialect.Header{Name: "x-ratelimit-limit-requests", Value: "the caller's"}
+	g.checks.hook = func(_ context.Context, _ *dialect.Request, d *authz.Decision) {
+		d.SetHeaders = append(d.SetHeaders, dialect.Header{Name: "idempotency-key", Value: "set"}, dialect.Header{Name: "idempotency-key", Value: "set last"})
+		d.ResponseHeaders = append(d.ResponseHeaders, own)
+	}
+	a := g.post(t, "/v1/chat", "{}", "Idempotency-Key: one", "Idempotency-Key: two",
 		"X-Tollgate-Workspace: mine", "x-tollgate-cluster: tollgate", "x-tollgate-phase: headers", "X_Tollgate_Workspace: mine",
 		"x-envoy-auth-failure-mode-allowed: true", "x-envoy-auth-partial-body: true", "x-envoy-max-retries: 9", "x-envoy-upstream-rq-timeout-ms: 1",
 		"x-original-url: /admin", "X-Rewrite-Url: /admin", "x-http-method-override: DELETE", "x-http-method: PUT", "x-method-override: PATCH",
@@ -89,9 +94,12 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("the answer's x-request-id: %q", ids)
 	}
 	for _, name := range dialect.AccountHeaders() {
-		if got := a.header.Get(name); got != "" {
+		if got := a.header.Values(name); name == own.Name && (len(got) != 1 || got[0] != own.Value) || name != own.Name && got != nil {
 			t.Errorf("the answer's %s: %q", name, got)
 		}
+	}
+	if words := r.Header.Values("idempotency-key"); len(words) != 1 || words[0] != "set last" {
+		t.Errorf("upstream's idempotency-key: %q", words)
 	}
 	checked := g.checks.last()
 	for _, h := range checked.Headers {

@@ -96,7 +96,7 @@ func checkFree(name string) error {
 }
 
 // secretHeaders carry keys, which must not get into events.
-var secretHeaders = slices.Concat(dialect.KeyHeaders(), []string{"proxy-authorization", "x-goog-api-key", "ocp-apim-subscription-key", "cookie"})
+var secretHeaders = append(dialect.CredentialHeaders(), "cookie")
 
 func (s *source) routes(routes []RouteSpec, known ids) {
 	for i := range routes {

@@ -31,6 +31,12 @@ func presented(dialects []*Dialect) (headers, schemes []string) {
 // KeyHeaders are the (lower-case) names of the headers in which a key is presented.
 func KeyHeaders() []string { return slices.Clone(keyHeaders) }
 
+// CredentialHeaders are KeyHeaders, and those in which services that an upstream may be
+// take a credential: none of them goes on, or into an event.
+func CredentialHeaders() []string {
+	return append(KeyHeaders(), "proxy-authorization", "x-goog-api-key", "ocp-apim-subscription-key")
+}
+
 // wanted are the headers that reading a request takes, that an admission keeps, or that
 // go on as others.
 var wanted = slices.Concat(keyHeaders, []string{
