@@ -1,39 +1,45 @@
 package events
 
 import (
+	"slices"
 	"time"
 
 	"tollgate/authz"
 	"tollgate/events/journal"
 )
 
-// coming are the usage events, by message id, that wait here and that old ones of
-// our adjustments correct: while a stream is full or away that can be for longer
-// than baseTime. One that doesn't wait any more is found by a look from now on.
-func (s *shared) coming(batch []Outgoing, ours []Event, sought []Sought) map[string]bool {
-	var coming map[string]bool
+// freshly makes the next look see all that was published before it, where there are
+// old adjustments: coming tells of nothing that doesn't wait any more.
+func (s *shared) freshly(ours []Event) {
 	now := time.Now()
+	if slices.ContainsFunc(ours, func(e Event) bool { return old(now, &e) }) {
+		s.after = now
+	}
+}
+
+// coming are the usage events, by message id, that wait here and that old ones of
+// our adjustments correct of which a look found no event: while a stream is full or
+// away that can be for longer than baseTime. It comes after the look, because it may
+// have to read all of the journal; nothing leaves that meanwhile but by publish.
+func (s *shared) coming(batch []Outgoing, ours []Event, sought []Sought, found []Found) map[string]bool {
+	coming := map[string]bool{}
+	now, unsure := time.Now(), false
 	for n := range ours {
-		if !old(now, &ours[n]) {
+		if found[n].Usage != nil || !old(now, &ours[n]) {
 			continue
 		}
-		if coming == nil {
-			coming, s.after = map[string]bool{}, now
-		}
-		coming[sought[n].MsgID] = s.awaits(sought[n].MsgID)
+		id := sought[n].MsgID
+		coming[id] = s.awaits(id) || slices.ContainsFunc(batch, func(out Outgoing) bool { return out.MsgID == id })
+		unsure = unsure || !coming[id]
 	}
-	if coming == nil {
-		return nil
+	if !unsure {
+		return coming
 	}
-	waits := func(e journal.Event) {
+	_ = s.waiting(func(e journal.Event) { // closed: then nothing is published either
 		if _, of := coming[e.MsgID]; of {
 			coming[e.MsgID] = true
 		}
-	}
-	for i := range batch {
-		waits(journal.Event{MsgID: batch[i].MsgID})
-	}
-	_ = s.waiting(waits) // closed: then nothing is published either
+	})
 	return coming
 }
 

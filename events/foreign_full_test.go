@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tollgate/authz"
+	"tollgate/events/journal"
 )
 
 // crammed is a stream that can be read, and takes nothing while it is set to be away.
@@ -105,4 +106,47 @@ func TestAdjustmentOfWhatWaitsHere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The journal is read for an old adjustment only where a look found no event of it,
+// and none that is at hand: it may be a gigabyte.
+func TestJournalIsReadWhereNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := crammed{&shelf{t: t, stored: map[string]Event{}}}
+		l, _ := openLedger(t, t.TempDir())
+		l.Share(Sharing{Stream: stream, Gone: goneAfter})
+		reads := 0
+		l.shared.waiting = func(func(journal.Event)) error { reads++; return nil }
+		a := admission("1", "1")
+		a.Start = time.Now()
+		a.Deadline = a.Start.Add(time.Hour)
+		usage, late := FromUsage(l.source, told(a)), Adjustment(l.source, told(a))
+		batch := func(of ...Event) (batch []Outgoing) {
+			for _, e := range of {
+				out := l.outgoing(&e, "")
+				batch = append(batch, Outgoing{Subject: out.Subject, MsgID: out.MsgID, Payload: out.Payload})
+			}
+			return batch
+		}
+		for _, c := range []struct {
+			what   string
+			before time.Duration
+			batch  []Outgoing
+		}{
+			{"not old", 0, batch(late)},
+			{"beside its event", baseTime, batch(late, usage)},
+			{"after its event", 0, batch(late)},
+		} {
+			time.Sleep(c.before)
+			l.shared.publish(t.Context(), c.batch)
+			if reads != 0 {
+				t.Errorf("%s: read %d times", c.what, reads)
+			}
+		}
+		clear(stream.stored)
+		l.shared.publish(t.Context(), batch(late))
+		if reads != 1 || len(stream.stored) != 1 {
+			t.Errorf("where its event is nowhere: read %d times, %d events", reads, len(stream.stored))
+		}
+	})
 }

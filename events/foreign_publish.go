@@ -154,8 +154,12 @@ func (s *shared) contest(ctx context.Context, batch []Outgoing, which []int, err
 		}
 		sought[n] = soughtFor(s.source, &ours[n])
 	}
-	coming := s.coming(batch, ours, sought)
+	s.freshly(ours)
 	found, at, err := s.stream.Look(ctx, sought, s.after)
+	var coming map[string]bool
+	if err == nil {
+		coming = s.coming(batch, ours, sought, found)
+	}
 	now := time.Now()
 	if err == nil && elapsed(at, now) > s.window/2 {
 		err = errStale

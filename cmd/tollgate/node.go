@@ -143,6 +143,7 @@ func (n *node) startCatalog(ctx context.Context) (err error) {
 
 // startKeys reads all keys, and waits until they are.
 func (n *node) startKeys(ctx context.Context) (err error) {
+	n.probes.does(doesRead) // NATS may have been away until now
 	cfg := cache.Config{Store: n.keys, Lease: n.lease}
 	if n.once != nil { // it has the rights of who makes changes
 		cfg.Many = n.changes

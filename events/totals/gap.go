@@ -71,8 +71,12 @@ func (f *Folder) takeOver(ctx context.Context, created time.Time, first uint64) 
 		return err
 	}
 	f.adopt(c)
-	if f.gapTried = 0; c.partial {
+	f.gapTried = 0
+	switch {
+	case c.partial:
 		f.miss()
+	case f.missing.Load(): // of a gap before
+		f.filled()
 	}
 	return nil
 }

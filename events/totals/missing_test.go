@@ -129,6 +129,43 @@ func TestPartialTotalsAreTakenToo(t *testing.T) {
 	})
 }
 
+// Who comes back with a gap once more, and then takes all there is, misses nothing.
+func TestNextGapIsFilledToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, whole := t.TempDir(), newStream()
+		for i := range 100 {
+			whole.store(costly(fmt.Sprint(i)), position(i+1))
+		}
+		others := &peers{}
+		start := func(name string, from, to int) (*Folder, func()) {
+			t.Helper()
+			s := &stream{created: whole.created, messages: slices.Clone(whole.messages[from:to]), changed: make(chan struct{})}
+			f, err := Open(Config{Stream: s, Path: filepath.Join(dir, name), Peers: others, Log: quiet})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := run(t, f)
+			time.Sleep(10 * time.Second)
+			return f, stop
+		}
+		f, stop := start("new", 20, 40)
+		if _, partial, _ := f.Offer(); requests(t, f) != 20 || !partial {
+			t.Errorf("%d requests of 20, partial %v", requests(t, f), partial)
+		}
+		stop()
+		old, stopOld := start("old", 0, 100)
+		defer stopOld()
+		others.set(old)
+		for what := range 2 {
+			f, stop = start("new", 60, 100)
+			if _, partial, _ := f.Offer(); requests(t, f) != 100 || partial {
+				t.Errorf("start %d: %d requests of 100, partial %v", what, requests(t, f), partial)
+			}
+			stop()
+		}
+	})
+}
+
 // The offer of who misses nothing comes first, then that of who has counted most.
 func TestBetterOffer(t *testing.T) {
 	none, little, much, partial := &offer{}, &offer{Replica: "a", Counted: 1}, &offer{Replica: "b", Counted: 2}, &offer{Replica: "c", Counted: 3, Partial: true}
