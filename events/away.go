@@ -41,11 +41,16 @@ func disconnected(err error) bool {
 
 // unreached marks what keeps a connection from coming about where nobody refused it.
 // A peer that refuses our TLS is told apart before.
+// Nor does waiting mend an address that is none.
 func unreached(told, cause error) error {
 	var (
 		dns     *net.DNSError
 		network *net.OpError
+		address *net.AddrError
 	)
+	if errors.As(cause, &address) {
+		return told
+	}
 	if errors.Is(cause, nats.ErrNoServers) || errors.Is(cause, nats.ErrTimeout) || errors.Is(cause, context.DeadlineExceeded) ||
 		errors.Is(cause, io.EOF) || errors.As(cause, &dns) || errors.As(cause, &network) {
 		return awayError{told}

@@ -27,6 +27,8 @@ func TestAway(t *testing.T) {
 		"a wrong password":     {"nats://a:falsch@" + c.Addr(0), false},
 		"no password":          {"nats://" + c.Addr(0), false},
 		"a wrong URL":          {"http://127.0.0.1", false},
+		"a port there is not":  {"nats://127.0.0.1:99999", false},
+		"a port twice":         {"nats://127.0.0.1:1:2", false},
 		"small messages only":  {"nats://" + small.Addr(0), false},
 	} {
 		_, err := connectAs(t, ConnectConfig{URL: one.url})

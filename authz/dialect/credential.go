@@ -190,15 +190,15 @@ func CheckQuery(query string) (r reason.Reason, detail string) {
 // A part of a longer word is no key. It does not allocate but for a query with escapes.
 func CheckSecret(target, secret string) (r reason.Reason, detail string) {
 	_, query := SplitPath(target)
-	if hasWord(query, secret) || strings.Contains(query, "%") && hasWord(unpercent(query), secret) {
+	if HasWord(query, secret) || strings.Contains(query, "%") && HasWord(unpercent(query), secret) {
 		return reason.KeyAmbiguous, keyInQuery
 	}
 	return reason.None, ""
 }
 
-// hasWord reports whether word, which is not "", stands in s without a letter or digit
+// HasWord reports whether word, which is not "", stands in s without a letter or digit
 // before or behind it.
-func hasWord(s, word string) bool {
+func HasWord(s, word string) bool {
 	for before := byte(' '); ; {
 		at := strings.Index(s, word)
 		if at < 0 {
