@@ -55,7 +55,12 @@ const (
 const (
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
-	maxStreams       = 32 // concurrent ones on a connection, each with up to SmallBody that nobody has checked
+	// maxStreams is how many streams a connection may have at a time, each with up to
+	// SmallBody that nobody has checked. Clients go by 100 until they have read our
+	// settings (RFC 9113, 6.5.2, recommends no less), and Go's may send what it began
+	// with that behind its acknowledgement of less: Envoy closes the connection then,
+	// with all of its streams.
+	maxStreams = 100
 )
 
 // connectionBuffer is what Envoy reads ahead on a connection while nothing wants
