@@ -40,8 +40,8 @@ func disconnected(err error) bool {
 }
 
 // unreached marks what keeps a connection from coming about where nobody refused it.
-// A peer that refuses our TLS is told apart before.
-// Nor does waiting mend an address that is none.
+// A peer that refuses our TLS is told apart before, and an address that is none is not
+// mended by waiting.
 func unreached(told, cause error) error {
 	var (
 		dns     *net.DNSError

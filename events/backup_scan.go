@@ -67,25 +67,13 @@ func lookAt(ctx context.Context, js jetstream.JetStream, stream string) (*jetstr
 
 // scanOnce is scanStream without patience.
 func scanOnce(ctx context.Context, js jetstream.JetStream, stream string, after uint64, headersOnly bool, f func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	actx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	consumer, err := js.CreateConsumer(actx, stream, jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       after + 1,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		HeadersOnly:       headersOnly,
-		InactiveThreshold: time.Minute, // it deletes itself if we can't
-	})
+	of, cfg := streamNamed{js, stream}, readFrom(after, time.Time{}, "")
+	cfg.HeadersOnly, cfg.InactiveThreshold = headersOnly, time.Minute // as long as f may take
+	consumer, err := consume(ctx, of, cfg)
 	if err != nil {
 		return fmt.Errorf("reading the stream %s: %w", stream, err)
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = js.DeleteConsumer(ctx, stream, consumer.CachedInfo().Name)
-	}()
+	defer forget(ctx, of, consumer)
 	pending := consumer.CachedInfo().NumPending
 	if pending == 0 {
 		return nil

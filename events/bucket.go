@@ -77,6 +77,7 @@ func (b *bucket) make(ctx context.Context, cfg jetstream.KeyValueConfig) (err er
 
 func (b *bucket) stream() string             { return "KV_" + b.name }
 func (b *bucket) subject(name string) string { return "$KV." + b.name + "." + name }
+func (b *bucket) consumers() streamNamed     { return streamNamed{b.js, b.stream()} }
 
 // The server's codes for a compare-and-set that did not hold, in a stream with
 // one copy and with several, and for a subject without a message.

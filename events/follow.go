@@ -68,15 +68,13 @@ func (u *Usage) Follow(ctx context.Context, from uint64, begun func(pending uint
 	if !nc.IsConnected() {
 		return nats.ErrDisconnected
 	}
-	consumer, err := u.follower(ctx, from)
+	consumer, err := consume(ctx, u.stream, readFrom(max(1, from)-1, time.Time{}, ""))
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if nc.IsConnected() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			_ = u.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
+			forget(ctx, u.stream, consumer)
 		}
 	}()
 	iter, err := consumer.Messages(jetstream.PullHeartbeat(followHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
@@ -104,20 +102,6 @@ func (u *Usage) Follow(ctx context.Context, from uint64, begun func(pending uint
 			return err
 		}
 	}
-}
-
-// follower makes the consumer that Follow reads through. The server deletes it by
-// itself if we can't.
-func (u *Usage) follower(ctx context.Context, from uint64) (jetstream.Consumer, error) {
-	cfg := jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       max(1, from),
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: 10 * time.Second,
-	}
-	return asked(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return u.stream.CreateConsumer(ctx, cfg) })
 }
 
 // followed reads a message and its number among those of its consumer.

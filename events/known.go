@@ -117,22 +117,14 @@ func (u *SharedUsage) scan(ctx context.Context, since time.Time, sought []Sought
 	case last.Time.Before(since):
 		return s, nil
 	}
-	cfg := jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartTimePolicy,
-		OptStartTime:      &since,
-		HeadersOnly:       true,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: 10 * time.Second, // it deletes itself if we can't
-	}
-	consumer := func(ctx context.Context) (jetstream.Consumer, error) { return u.stream.CreateConsumer(ctx, cfg) }
-	c, err := asked(ctx, consumer)
+	cfg := readFrom(0, since, "")
+	cfg.HeadersOnly = true
+	c, err := consume(ctx, u.stream, cfg)
 	if err != nil {
 		return nil, err
 	}
 	if c.CachedInfo().NumPending > u.all {
-		u.forget(ctx, c)
+		forget(ctx, u.stream, c)
 		// The last message is read in any case: it says that the end was reached,
 		// also where the server that we read from lags behind the leader.
 		s.subjects = map[string]bool{}
@@ -144,22 +136,16 @@ func (u *SharedUsage) scan(ctx context.Context, since time.Time, sought []Sought
 		for subject := range subjects {
 			cfg.FilterSubjects = append(cfg.FilterSubjects, subject)
 		}
-		if c, err = asked(ctx, consumer); err != nil {
+		if c, err = consume(ctx, u.stream, cfg); err != nil {
 			return nil, err
 		}
 	}
-	defer u.forget(ctx, c)
+	defer forget(ctx, u.stream, c)
 	return s, s.read(ctx, c, end)
 }
 
 // adjustedSubject is AdjustedSubject of what has that Subject.
 func adjustedSubject(subject string) string { return TypeAdjusted + subject[len(TypeUsage):] }
-
-func (u *SharedUsage) forget(ctx context.Context, c jetstream.Consumer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	_ = u.stream.DeleteConsumer(ctx, c.CachedInfo().Name) // else it deletes itself
-}
 
 var errLost = errors.New("a message was lost on the way")
 

@@ -77,25 +77,6 @@ func (u *Usage) Read(ctx context.Context, after uint64, since time.Time, limit i
 	return items, next, nil
 }
 
-// readFrom is a consumer that begins behind a place or, with 0, at a time.
-func readFrom(after uint64, since time.Time, filter string) jetstream.ConsumerConfig {
-	cfg := jetstream.ConsumerConfig{
-		FilterSubject:     filter,
-		DeliverPolicy:     jetstream.DeliverAllPolicy,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: 10 * time.Second, // it deletes itself if we can't
-	}
-	switch {
-	case after > 0:
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
-	case !since.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
-	}
-	return cfg
-}
-
 // readError gives what a read failed of the words of this package.
 func readError(ctx context.Context, err error) error {
 	switch {
@@ -140,15 +121,11 @@ func (r readable) once(ctx context.Context, cfg jetstream.ConsumerConfig, after 
 	if after > info.State.LastSeq {
 		return nil, false, ErrCursor
 	}
-	consumer, err := r.stream.CreateConsumer(ask, cfg)
+	consumer, err := consume(ask, r.stream, cfg)
 	if err != nil {
 		return nil, false, err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = r.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
-	}()
+	defer forget(ctx, r.stream, consumer)
 	page := page{consumer: consumer, limit: limit, pending: consumer.CachedInfo().NumPending}
 	if page.pending == 0 && wait > 0 {
 		done() // for others, as long as there is nothing to read

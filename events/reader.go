@@ -56,19 +56,7 @@ func (b *bucket) read(ctx context.Context, filter string, from uint64) (_ *reade
 		return nil, nats.ErrDisconnected
 	}
 
-	cfg := jetstream.ConsumerConfig{
-		FilterSubject:     filter,
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       max(1, from),
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: 10 * time.Second, // it deletes itself if stop can't
-	}
-	// In tries: while the cluster elects who places consumers, it says nothing.
-	r.consumer, err = asked(rctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		return b.js.CreateConsumer(ctx, b.stream(), cfg)
-	})
+	r.consumer, err = consume(rctx, b.consumers(), readFrom(max(1, from)-1, time.Time{}, filter))
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +98,6 @@ func (r *reader) stop() {
 	r.bucket.nc.RemoveStatusListener(r.statuses)
 	r.cancel(context.Canceled)
 	if r.consumer != nil && r.bucket.nc.IsConnected() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = r.bucket.js.DeleteConsumer(ctx, r.bucket.stream(), r.consumer.CachedInfo().Name)
+		forget(r.ctx, r.bucket.consumers(), r.consumer)
 	}
 }
